@@ -1,0 +1,12 @@
+//! Documents: what the user gets, as the API says it.
+//!
+//! A document is a pure function of a tally and the project's metadata. `session` says what one looks
+//! like, `assemble` where each field comes from.
+
+mod assemble;
+mod session;
+mod value;
+
+pub use assemble::{Known, assemble};
+pub use session::{FeedbackStats, TracerSession};
+pub use value::{Cost, CostFormat, Seconds, Timestamp};

@@ -1,0 +1,96 @@
+//! Values as JSON shows them: times, durations and money, without a digit of float noise.
+
+use serde::{Serialize, Serializer};
+use serde_json::value::RawValue;
+
+use crate::tally::money;
+use crate::time;
+
+/// A moment, shown as RFC 3339 in UTC; microseconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Timestamp(pub i64);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&time::format_time(self.0))
+    }
+}
+
+/// A duration in whole nanoseconds, shown as a number of seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seconds(pub u128);
+
+impl Seconds {
+    /// The double nearest to the exact decimal, so that its shortest text has no more digits.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        const NANOS: u128 = 1_000_000_000;
+        let text = format!("{}.{:09}", self.0 / NANOS, self.0 % NANOS);
+        text.parse().unwrap_or(f64::INFINITY)
+    }
+}
+
+impl Serialize for Seconds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.as_f64())
+    }
+}
+
+/// An amount of money, exact.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cost {
+    /// Pico-dollars.
+    pub pico: i128,
+    /// How JSON shows it.
+    pub format: CostFormat,
+}
+
+/// How JSON shows money; the digits are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CostFormat {
+    /// `"0.206485"`, as the endpoint's published example has it.
+    #[default]
+    String,
+    /// `0.206485`, as the service sends it since August 2026.
+    Number,
+}
+
+impl Serialize for Cost {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let text = money::pico_to_text(self.pico);
+        match self.format {
+            CostFormat::String => serializer.serialize_str(&text),
+            CostFormat::Number => RawValue::from_string(text)
+                .map_err(serde::ser::Error::custom)?
+                .serialize(serializer),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::float_cmp)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_have_no_float_noise() {
+        assert_eq!(Seconds(13_093_320_000).as_f64(), 13.09332);
+        assert_eq!(serde_json::to_string(&Seconds(1_000_000_000)).unwrap(), "1.0");
+        assert_eq!(serde_json::to_string(&Seconds(1)).unwrap(), "1e-9");
+        // Beyond 2⁵³ nanoseconds, where dividing doubles would round twice.
+        assert_eq!(Seconds(9_007_199_254_740_993_001).as_f64(), 9_007_199_254.740_993);
+    }
+
+    #[test]
+    fn money_has_the_same_digits_either_way() {
+        let cost = |format| {
+            serde_json::to_string(&Cost {
+                pico: 206_485_000_000,
+                format,
+            })
+            .unwrap()
+        };
+        assert_eq!(cost(CostFormat::String), "\"0.206485\"");
+        assert_eq!(cost(CostFormat::Number), "0.206485");
+    }
+}

@@ -1,0 +1,105 @@
+//! What can go wrong, as few kinds as a caller can act on.
+//!
+//! Every kind holds its facts as fields; `Display` gives them as one lowercase line and never repeats
+//! its source. A kind that knows what the user could do next says so in [`Error::hint`].
+
+use std::path::PathBuf;
+
+/// The result of everything public in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The question itself is wrong: a time that is no time, an empty window, and the like.
+    #[error("{problem}")]
+    Usage {
+        /// What is wrong, with the text that was given.
+        problem: String,
+        /// What to write instead, where that is known.
+        hint: Option<String>,
+    },
+
+    /// No project has this id or name.
+    #[error("no project is called {asked:?}")]
+    NoSuchProject {
+        /// The id, name or prefix that was asked for.
+        asked: String,
+        /// Some projects that exist, as `name (id)`.
+        existing: Vec<String>,
+    },
+
+    /// A name or prefix that several projects share.
+    #[error("{asked:?} names {} projects: {}", matching.len(), matching.join(", "))]
+    AmbiguousProject {
+        /// The name or prefix that was asked for.
+        asked: String,
+        /// All projects that it matches, as `name (id)`.
+        matching: Vec<String>,
+    },
+
+    /// A source that holds nothing to read.
+    #[error("{}: {problem}", path.display())]
+    NoInput {
+        /// The source as it was given.
+        path: PathBuf,
+        /// What was looked for and not found.
+        problem: String,
+    },
+
+    /// An input file that cannot be read as what it should be.
+    #[error("{}: {problem}", path.display())]
+    BadInput {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and what was found: the column and the value, or the damage.
+        problem: String,
+    },
+
+    /// Inputs that are well formed one by one but that cannot be counted together.
+    #[error("{problem}")]
+    BadData {
+        /// What does not fit.
+        problem: String,
+    },
+
+    /// The operating system refused a file.
+    #[error("{}: {action}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was tried: `cannot open`, `cannot write`, …
+        action: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+
+    /// The question needs more memory than it may take, and could not be spilled to disk.
+    #[error("the memory limit does not suffice: {problem}")]
+    Memory {
+        /// Which part of the work asked for how much.
+        problem: String,
+    },
+
+    /// A failure of the query engine that no input explains.
+    #[error("the query engine failed")]
+    Engine(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl Error {
+    /// What the user could do next, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Usage { hint, .. } => hint.clone(),
+            Self::NoSuchProject { existing, .. } if existing.is_empty() => None,
+            Self::NoSuchProject { existing, .. } => {
+                Some(format!("the source has {}", existing.join(", ")))
+            }
+            Self::AmbiguousProject { .. } => Some("give more of the name, or the id".to_owned()),
+            Self::Memory { .. } => Some("raise --memory-limit or lower --threads".to_owned()),
+            _ => None,
+        }
+    }
+}

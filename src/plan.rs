@@ -1,0 +1,148 @@
+//! Plans: runs → tallies, and tallies → merged tallies. Values in, values out; nothing is executed.
+//!
+//! Every plan groups by the project at least, so that one native accumulator serves them all. The
+//! columns of the result are those of [`crate::tally`], after the grouping's.
+
+use datafusion::common::Result;
+use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::logical_expr::{
+    Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
+};
+
+use crate::runs::{Column, functions};
+use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
+
+/// The columns of runs that [`tally()`] reads.
+pub(crate) const TALLIED: &[Column] = &[
+    Column::SessionId,
+    Column::RunType,
+    Column::StartTime,
+    Column::EndTime,
+    Column::FirstTokenTime,
+    Column::IsRoot,
+    Column::IsError,
+    Column::TraceTier,
+    Column::FeedbackStats,
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
+];
+
+/// The columns of runs that [`feedback()`] reads.
+pub(crate) const FED_BACK: &[Column] = &[Column::Id, Column::SessionId, Column::IsRoot];
+
+/// The columns of the table of feedback records: the run's id and the bytes of its feedback.
+pub(crate) const FEEDBACK_RUN: &str = "feedback_run_id";
+
+/// Traces → one tally a project.
+pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
+    let tallies = tally::COLUMNS
+        .iter()
+        .map(|column| Ok(measure(*column)?.alias(column.name)))
+        .collect::<Result<Vec<_>>>()?;
+    LogicalPlanBuilder::new(runs)
+        .filter(ident(Column::IsRoot.name()))?
+        .aggregate([ident(Column::SessionId.name())], tallies)?
+        .build()
+}
+
+/// Traces and the feedback records of runs → the feedback of each project's root runs.
+pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<LogicalPlan> {
+    let merged = part_udaf::feedback_merge()
+        .call(vec![ident(tally::FEEDBACK.name)])
+        .alias(tally::FEEDBACK.name);
+    let roots = LogicalPlanBuilder::new(runs)
+        .filter(ident(Column::IsRoot.name()))?
+        .project([
+            ident(Column::Id.name()),
+            ident(Column::SessionId.name()),
+        ])?
+        .build()?;
+    LogicalPlanBuilder::new(records)
+        .join(
+            roots,
+            JoinType::Inner,
+            (vec![FEEDBACK_RUN], vec![Column::Id.name()]),
+            None,
+        )?
+        .aggregate([ident(Column::SessionId.name())], [merged])?
+        .build()
+}
+
+/// Tallies → their sums, one a project.
+pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
+    let merged = tally::COLUMNS.iter().map(|column| {
+        let value = ident(column.name);
+        match column.merge {
+            Merge::Sum => sum_udaf::exact_sum().call(vec![value]),
+            Merge::Max => max(value),
+            Merge::Sketch => part_udaf::hdr_merge().call(vec![value]),
+            Merge::Feedback => part_udaf::feedback_merge().call(vec![value]),
+        }
+        .alias(column.name)
+    });
+    LogicalPlanBuilder::new(tallies)
+        .aggregate([ident(Column::SessionId.name())], merged)?
+        .build()
+}
+
+/// A tally's column as an aggregate over runs.
+fn measure(column: TallyColumn) -> Result<Expr> {
+    let run = |column: Column| ident(column.name());
+    let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
+    let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
+    let sum = |column: Column| sum_udaf::exact_sum().call(vec![run(column)]);
+    let completed = run(Column::EndTime).is_not_null();
+    let streamed = run(Column::FirstTokenTime).is_not_null();
+    Ok(match column {
+        tally::N_TRACES => count(lit(1)),
+        tally::N_ERRORS => count_where(run(Column::IsError))?,
+        tally::N_COMPLETED => count_where(completed)?,
+        tally::N_STREAMED => count_where(completed.and(streamed))?,
+        tally::N_COMPOSITE_USAGE => {
+            let is_llm = run(Column::RunType).eq(lit("llm"));
+            count_where(is_llm.is_not_true().and(carries_usage()))?
+        }
+        tally::LATENCY_US => sketch(elapsed(Column::EndTime)),
+        tally::FIRST_TOKEN_US => sketch(elapsed(Column::FirstTokenTime)),
+        tally::TOTAL_TOKENS => sum(Column::TotalTokens),
+        tally::PROMPT_TOKENS => sum(Column::PromptTokens),
+        tally::COMPLETION_TOKENS => sum(Column::CompletionTokens),
+        tally::TOTAL_COST => sum(Column::TotalCost),
+        tally::PROMPT_COST => sum(Column::PromptCost),
+        tally::COMPLETION_COST => sum(Column::CompletionCost),
+        tally::LAST_START_US => max(run(Column::StartTime)),
+        tally::TRACE_TIER => max(tier_rank()?),
+        _ => part_udaf::feedback_tally().call(vec![run(Column::FeedbackStats)]),
+    })
+}
+
+fn count_where(condition: Expr) -> Result<Expr> {
+    count(lit(1)).filter(condition).build()
+}
+
+/// Whether any of a run's tokens or costs is there and not zero.
+fn carries_usage() -> Expr {
+    [
+        Column::TotalTokens,
+        Column::PromptTokens,
+        Column::CompletionTokens,
+        Column::TotalCost,
+        Column::PromptCost,
+        Column::CompletionCost,
+    ]
+    .into_iter()
+    .map(|column| ident(column.name()).not_eq(lit(0_i64)))
+    .reduce(Expr::or)
+    .unwrap_or_else(|| lit(false))
+}
+
+fn tier_rank() -> Result<Expr> {
+    let is = |tier: TraceTier| ident(Column::TraceTier.name()).eq(lit(tier.as_str()));
+    when(is(TraceTier::Longlived), lit(TraceTier::Longlived.rank()))
+        .when(is(TraceTier::Shortlived), lit(TraceTier::Shortlived.rank()))
+        .end()
+}

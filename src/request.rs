@@ -1,0 +1,219 @@
+//! What is asked: which projects, which window, with statistics or without.
+//!
+//! Plain data, validated here once: a [`Request`] that exists can be answered. Flags, HTTP parameters
+//! and configuration files all become one.
+
+use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono_tz::Tz;
+
+use crate::error::{Error, Result};
+use crate::time;
+
+/// What is asked of a source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The projects that are asked for.
+    pub projects: Projects,
+    /// Which traces count, by their start.
+    pub window: Window,
+    /// Whether statistics are asked for; without them only the projects' own fields are answered.
+    pub stats: bool,
+}
+
+impl Default for Request {
+    /// Every project, all of time, with statistics.
+    fn default() -> Self {
+        Self {
+            projects: Projects::All,
+            window: Window::default(),
+            stats: true,
+        }
+    }
+}
+
+/// Which projects are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Projects {
+    /// Every project that the source has a run of.
+    #[default]
+    All,
+    /// One: its UUID, else its exact name, else a unique prefix of either.
+    One(String),
+    /// The only one that the source has a run of.
+    Only,
+}
+
+/// A span of time: from an inclusive start to an exclusive end, either of which may be open.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Window {
+    since_us: Option<i64>,
+    until_us: Option<i64>,
+}
+
+impl Window {
+    /// A window between two moments, in microseconds since 1970, UTC.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where it ends before it starts.
+    pub fn new(since_us: Option<i64>, until_us: Option<i64>) -> Result<Self> {
+        if let (Some(since), Some(until)) = (since_us, until_us)
+            && since > until
+        {
+            return Err(Error::Usage {
+                problem: format!(
+                    "the window ends ({}) before it starts ({})",
+                    time::format_time(until),
+                    time::format_time(since)
+                ),
+                hint: None,
+            });
+        }
+        Ok(Self { since_us, until_us })
+    }
+
+    /// The first moment inside, in microseconds since 1970.
+    #[must_use]
+    pub fn since_us(&self) -> Option<i64> {
+        self.since_us
+    }
+
+    /// The first moment after it, in microseconds since 1970.
+    #[must_use]
+    pub fn until_us(&self) -> Option<i64> {
+        self.until_us
+    }
+
+    /// Whether any moment of a closed range may lie inside.
+    #[must_use]
+    pub fn meets(&self, first_us: i64, last_us: i64) -> bool {
+        self.since_us.is_none_or(|since| last_us >= since)
+            && self.until_us.is_none_or(|until| first_us < until)
+    }
+}
+
+/// How a moment is written, and what it counts from.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    /// The moment of the call.
+    pub now: DateTime<Utc>,
+    /// The zone in which a date begins at midnight.
+    pub zone: Tz,
+}
+
+impl Clock {
+    /// Reads a moment: RFC 3339 (UTC where it names no offset), a date (its midnight in the zone), an
+    /// age before now (`90s`, `45m`, `36h`, `7d`, `2w`; a day is 24 hours), or `now`, `today`,
+    /// `yesterday`. Gives microseconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where it is none of these.
+    pub fn moment(&self, text: &str) -> Result<i64> {
+        let text = text.trim();
+        self.word(text)
+            .or_else(|| self.age(text))
+            .or_else(|| self.midnight(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?))
+            .or_else(|| time::parse_time(text))
+            .ok_or_else(|| Error::Usage {
+                problem: format!("{text:?} is no moment in time"),
+                hint: Some(
+                    "write 2026-10-01, 2026-10-01T12:00:00Z, an age such as 7d or 36h, today, \
+                     yesterday or now"
+                        .to_owned(),
+                ),
+            })
+    }
+
+    fn word(&self, text: &str) -> Option<i64> {
+        let today = self.now.with_timezone(&self.zone).date_naive();
+        match text {
+            "now" => Some(self.now.timestamp_micros()),
+            "today" => self.midnight(today),
+            "yesterday" => self.midnight(today.pred_opt()?),
+            _ => None,
+        }
+    }
+
+    fn age(&self, text: &str) -> Option<i64> {
+        let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+        if !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        let seconds: i64 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            "d" => 86_400,
+            "w" => 604_800,
+            _ => return None,
+        };
+        let age = Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)?;
+        Some(self.now.checked_sub_signed(age)?.timestamp_micros())
+    }
+
+    /// The first moment of a day; where clocks skip midnight, the first one after it.
+    fn midnight(&self, day: NaiveDate) -> Option<i64> {
+        let midnight = NaiveDateTime::new(day, chrono::NaiveTime::MIN);
+        (0..=4)
+            .filter_map(|quarters| {
+                let local = midnight.checked_add_signed(Duration::minutes(30 * quarters))?;
+                self.zone.from_local_datetime(&local).earliest()
+            })
+            .map(|moment| moment.timestamp_micros())
+            .next()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn clock(zone: Tz) -> Clock {
+        Clock {
+            now: Utc.with_ymd_and_hms(2026, 10, 25, 12, 0, 0).unwrap(),
+            zone,
+        }
+    }
+
+    fn text(clock: &Clock, moment: &str) -> String {
+        time::format_time(clock.moment(moment).unwrap())
+    }
+
+    #[test]
+    fn moments_in_every_form() {
+        let utc = clock(Tz::UTC);
+        assert_eq!(text(&utc, "2026-10-01"), "2026-10-01T00:00:00Z");
+        assert_eq!(text(&utc, "2026-10-01T12:30:00.5"), "2026-10-01T12:30:00.5Z");
+        assert_eq!(
+            text(&utc, "2026-10-01T12:30:00+02:00"),
+            "2026-10-01T10:30:00Z"
+        );
+        assert_eq!(text(&utc, "36h"), "2026-10-24T00:00:00Z");
+        assert_eq!(text(&utc, "2w"), "2026-10-11T12:00:00Z");
+        assert_eq!(text(&utc, "now"), "2026-10-25T12:00:00Z");
+        for wrong in ["", "d", "-7d", "7y", "tomorrow?", "2026-13-01", "é"] {
+            assert!(utc.moment(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn dates_begin_at_midnight_in_the_zone() {
+        let berlin = clock(Tz::Europe__Berlin);
+        assert_eq!(text(&berlin, "2026-10-25"), "2026-10-24T22:00:00Z");
+        assert_eq!(text(&berlin, "2026-10-26"), "2026-10-25T23:00:00Z");
+        assert_eq!(text(&berlin, "yesterday"), "2026-10-23T22:00:00Z");
+        // Clocks in Beirut go from 0:00 to 1:00 on that day: it begins at 1:00.
+        let beirut = clock(Tz::Asia__Beirut);
+        assert_eq!(text(&beirut, "2026-03-29"), "2026-03-28T22:00:00Z");
+    }
+
+    #[test]
+    fn a_window_cannot_end_before_it_starts() {
+        assert!(Window::new(Some(2), Some(1)).is_err());
+        let window = Window::new(Some(10), Some(20)).unwrap();
+        assert!(window.meets(0, 10) && window.meets(19, 30));
+        assert!(!window.meets(0, 9) && !window.meets(20, 30));
+    }
+}

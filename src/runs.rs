@@ -1,0 +1,106 @@
+//! Runs: the canonical table, one row a run, one definition of its columns.
+//!
+//! A format (`source/format/`) maps what a file has to these columns; everything after it knows no
+//! other names. Times are `Timestamp(Microsecond, None)` and mean UTC, costs are whole pico-dollars,
+//! ids and text are text views.
+
+pub(crate) mod functions;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+
+/// The type of every canonical time: microseconds since 1970, UTC.
+pub(crate) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// A column of the canonical table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) enum Column {
+    /// The run's id.
+    Id,
+    /// The project's id.
+    SessionId,
+    /// The tenant's id.
+    TenantId,
+    /// `llm`, `chain`, `tool`, …
+    RunType,
+    /// When the run began.
+    StartTime,
+    /// When the run ended; null while it is pending.
+    EndTime,
+    /// When the first token came; null where nothing was streamed.
+    FirstTokenTime,
+    /// Whether the run stands for its trace.
+    IsRoot,
+    /// Whether the run failed.
+    IsError,
+    /// `longlived` or `shortlived`.
+    TraceTier,
+    /// The run's feedback summaries, JSON text.
+    FeedbackStats,
+    /// Tokens, input and output.
+    TotalTokens,
+    /// Input tokens.
+    PromptTokens,
+    /// Output tokens.
+    CompletionTokens,
+    /// Cost of input and output, pico-dollars.
+    TotalCost,
+    /// Cost of the input, pico-dollars.
+    PromptCost,
+    /// Cost of the output, pico-dollars.
+    CompletionCost,
+}
+
+impl Column {
+    /// The column's name in the canonical table.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Id => "id",
+            Self::SessionId => "session_id",
+            Self::TenantId => "tenant_id",
+            Self::RunType => "run_type",
+            Self::StartTime => "start_time",
+            Self::EndTime => "end_time",
+            Self::FirstTokenTime => "first_token_time",
+            Self::IsRoot => "is_root",
+            Self::IsError => "is_error",
+            Self::TraceTier => "trace_tier",
+            Self::FeedbackStats => "feedback_stats",
+            Self::TotalTokens => "total_tokens",
+            Self::PromptTokens => "prompt_tokens",
+            Self::CompletionTokens => "completion_tokens",
+            Self::TotalCost => "total_cost",
+            Self::PromptCost => "prompt_cost",
+            Self::CompletionCost => "completion_cost",
+        }
+    }
+
+    /// The column's one type.
+    pub(crate) const fn data_type(self) -> DataType {
+        match self {
+            Self::Id
+            | Self::SessionId
+            | Self::TenantId
+            | Self::RunType
+            | Self::TraceTier
+            | Self::FeedbackStats => DataType::Utf8View,
+            Self::StartTime | Self::EndTime | Self::FirstTokenTime => TIME,
+            Self::IsRoot | Self::IsError => DataType::Boolean,
+            Self::TotalTokens
+            | Self::PromptTokens
+            | Self::CompletionTokens
+            | Self::TotalCost
+            | Self::PromptCost
+            | Self::CompletionCost => DataType::Int64,
+        }
+    }
+}
+
+/// The canonical table's schema, narrowed to some columns.
+pub(crate) fn schema(columns: &[Column]) -> SchemaRef {
+    let fields = columns
+        .iter()
+        .map(|column| Field::new(column.name(), column.data_type(), true));
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}

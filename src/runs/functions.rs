@@ -1,0 +1,319 @@
+//! The functions that turn a file's values into canonical ones, a column at a time.
+//!
+//! They exist because the engine's casts are not what the contract says: they truncate times towards
+//! zero, multiply costs in floating point and refuse exponents. Each takes the column's name as a
+//! last, literal argument, so that an error can say which column held the bad value. They are plain
+//! registered functions: a plan that uses them can travel to another process by name.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, StringViewArray, StringViewBuilder,
+    TimestampMicrosecondArray,
+};
+use datafusion::arrow::compute;
+use datafusion::arrow::datatypes::{
+    ArrowPrimitiveType, ArrowTimestampType, DataType, Decimal128Type, Float64Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
+};
+use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
+};
+use uuid::Uuid;
+
+use crate::tally::money;
+
+/// A value that a column may not hold.
+#[derive(Debug, thiserror::Error)]
+#[error("column {column}: expected {expected}, found {found}")]
+pub(crate) struct ValueError {
+    column: String,
+    expected: &'static str,
+    found: String,
+}
+
+/// The functions, for registration.
+pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
+    [
+        Kind::UtcMicros,
+        Kind::PicoUsd,
+        Kind::Whole,
+        Kind::IdText,
+        Kind::Elapsed,
+    ]
+    .map(Kind::udf)
+    .to_vec()
+}
+
+/// Any timestamp as UTC microseconds, rounded down.
+pub(crate) fn utc_us(value: Expr, column: &str) -> Expr {
+    Kind::UtcMicros.udf().call(vec![value, lit(column)])
+}
+
+/// A cost of any type as whole pico-dollars, rounded half to even.
+pub(crate) fn pico_usd(value: Expr, column: &str) -> Expr {
+    Kind::PicoUsd.udf().call(vec![value, lit(column)])
+}
+
+/// A whole number of any numeric type as a 64-bit integer.
+pub(crate) fn whole(value: Expr, column: &str) -> Expr {
+    Kind::Whole.udf().call(vec![value, lit(column)])
+}
+
+/// An id as text: UUIDs in lower case with hyphens, everything else as it is.
+pub(crate) fn id_text(value: Expr, column: &str) -> Expr {
+    Kind::IdText.udf().call(vec![value, lit(column)])
+}
+
+/// Microseconds from one canonical time to another; null where that is negative.
+pub(crate) fn elapsed_us(from: Expr, to: Expr) -> Expr {
+    Kind::Elapsed.udf().call(vec![from, to])
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    UtcMicros,
+    PicoUsd,
+    Whole,
+    IdText,
+    Elapsed,
+}
+
+impl Kind {
+    fn udf(self) -> Arc<ScalarUDF> {
+        Arc::new(ScalarUDF::new_from_impl(RunFunction {
+            kind: self,
+            signature: Signature::any(2, Volatility::Immutable),
+        }))
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct RunFunction {
+    kind: Kind,
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for RunFunction {
+    fn name(&self) -> &str {
+        match self.kind {
+            Kind::UtcMicros => "utc_us",
+            Kind::PicoUsd => "pico_usd",
+            Kind::Whole => "whole",
+            Kind::IdText => "id_text",
+            Kind::Elapsed => "elapsed_us",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(match self.kind {
+            Kind::UtcMicros => super::TIME,
+            Kind::PicoUsd | Kind::Whole | Kind::Elapsed => DataType::Int64,
+            Kind::IdText => DataType::Utf8View,
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [first, second] = args.args.as_slice() else {
+            return internal_err!("{} takes two arguments", self.name());
+        };
+        let values = first.to_array(args.number_rows)?;
+        if self.kind == Kind::Elapsed {
+            let ends = second.to_array(args.number_rows)?;
+            return Ok(ColumnarValue::Array(elapsed(&values, &ends)?));
+        }
+        let ColumnarValue::Scalar(
+            ScalarValue::Utf8(Some(column)) | ScalarValue::Utf8View(Some(column)),
+        ) = second
+        else {
+            return internal_err!("{} needs a literal column name", self.name());
+        };
+        let array = match self.kind {
+            Kind::UtcMicros => utc_micros(&values, column)?,
+            Kind::PicoUsd => pico(&values, column)?,
+            Kind::Whole => whole_numbers(&values, column)?,
+            Kind::IdText | Kind::Elapsed => ids(&values, column)?,
+        };
+        Ok(ColumnarValue::Array(array))
+    }
+}
+
+fn utc_micros(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    let DataType::Timestamp(unit, _) = values.data_type() else {
+        return exec_err!("column {column}: {} is no time", values.data_type());
+    };
+    match unit {
+        TimeUnit::Second => scaled_up::<TimestampSecondType>(values, 1_000_000, column),
+        TimeUnit::Millisecond => scaled_up::<TimestampMillisecondType>(values, 1_000, column),
+        TimeUnit::Microsecond => Ok(Arc::new(
+            values
+                .as_primitive::<TimestampMicrosecondType>()
+                .clone()
+                .with_timezone_opt(None::<Arc<str>>),
+        )),
+        TimeUnit::Nanosecond => {
+            let nanos = values.as_primitive::<TimestampNanosecondType>();
+            let micros: TimestampMicrosecondArray = nanos.unary(|ns| ns.div_euclid(1_000));
+            Ok(Arc::new(micros))
+        }
+    }
+}
+
+fn scaled_up<T: ArrowTimestampType>(
+    values: &ArrayRef,
+    factor: i64,
+    column: &str,
+) -> Result<ArrayRef> {
+    let micros: TimestampMicrosecondArray = values.as_primitive::<T>().try_unary(|time| {
+        time.checked_mul(factor)
+            .ok_or_else(|| bad(column, "a time within 292 000 years of 1970", time))
+    })?;
+    Ok(Arc::new(micros))
+}
+
+fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    const EXPECTED: &str = "a cost in dollars";
+    match values.data_type() {
+        DataType::Float64 => from_floats(values.as_primitive::<Float64Type>(), column),
+        DataType::Float32 => {
+            let floats = compute::cast(values, &DataType::Float64)?;
+            from_floats(floats.as_primitive::<Float64Type>(), column)
+        }
+        DataType::Decimal128(_, scale) => {
+            let decimals = values.as_primitive::<Decimal128Type>();
+            collect(decimals.iter().map(|value| {
+                value
+                    .map(|mantissa| {
+                        money::pico_from_decimal(mantissa, *scale)
+                            .map_err(|_| bad(column, EXPECTED, format!("{mantissa}e-{scale}")))
+                    })
+                    .transpose()
+            }))
+        }
+        kind if kind.is_integer() => {
+            let whole = compute::cast(values, &DataType::Int64)?;
+            collect(whole.as_primitive::<Int64Type>().iter().map(|value| {
+                value
+                    .map(|dollars| {
+                        money::pico_from_decimal(i128::from(dollars), 0)
+                            .map_err(|_| bad(column, EXPECTED, dollars))
+                    })
+                    .transpose()
+            }))
+        }
+        _ => collect(text(values)?.iter().map(|value| {
+            let Some(text) = value else { return Ok(None) };
+            money::pico_from_text(text).map_err(|_| bad(column, EXPECTED, format!("{text:?}")))
+        })),
+    }
+}
+
+fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<ArrayRef> {
+    collect(values.iter().map(|value| {
+        let Some(dollars) = value else {
+            return Ok(None);
+        };
+        money::pico_from_f64(dollars).map_err(|_| bad(column, "a finite cost in dollars", dollars))
+    }))
+}
+
+fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    const EXPECTED: &str = "a whole number of 64 bits";
+    match values.data_type() {
+        DataType::Int64 => Ok(Arc::clone(values)),
+        DataType::UInt64 => {
+            let unsigned = values.as_primitive::<datafusion::arrow::datatypes::UInt64Type>();
+            collect(unsigned.iter().map(|value| {
+                value
+                    .map(|number| i64::try_from(number).map_err(|_| bad(column, EXPECTED, number)))
+                    .transpose()
+            }))
+        }
+        kind if kind.is_integer() => Ok(compute::cast(values, &DataType::Int64)?),
+        DataType::Float32 | DataType::Float64 => {
+            let floats = compute::cast(values, &DataType::Float64)?;
+            collect(floats.as_primitive::<Float64Type>().iter().map(|value| {
+                let Some(number) = value.filter(|number| !number.is_nan()) else {
+                    return Ok(None);
+                };
+                whole_float(number)
+                    .map(Some)
+                    .ok_or_else(|| bad(column, EXPECTED, number))
+            }))
+        }
+        kind => exec_err!("column {column}: expected {EXPECTED}, found the type {kind}"),
+    }
+}
+
+/// The integer that a double stands for, if it stands for one.
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked")]
+fn whole_float(number: f64) -> Option<i64> {
+    const LIMIT: f64 = 9_223_372_036_854_775_808.0;
+    (number.fract() == 0.0 && (-LIMIT..LIMIT).contains(&number)).then_some(number as i64)
+}
+
+/// Costs a copy of the views and no more where every id already is as it should be.
+fn ids(values: &ArrayRef, _column: &str) -> Result<ArrayRef> {
+    let texts = text(values)?;
+    if texts.iter().flatten().all(is_plain_id) {
+        return Ok(Arc::new(texts));
+    }
+    let mut builder = StringViewBuilder::with_capacity(texts.len());
+    for value in &texts {
+        builder.append_option(value.map(plain_id));
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+fn is_plain_id(id: &str) -> bool {
+    !id.bytes()
+        .any(|byte| byte.is_ascii_uppercase() || byte == b'"' || byte == b'{')
+}
+
+fn plain_id(id: &str) -> String {
+    let bare = id.trim().trim_matches('"');
+    Uuid::try_parse(bare).map_or_else(
+        |_| bare.to_owned(),
+        |uuid| uuid.as_hyphenated().to_string(),
+    )
+}
+
+fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> Result<ArrayRef> {
+    let starts = starts.as_primitive::<TimestampMicrosecondType>();
+    let ends = ends.as_primitive::<TimestampMicrosecondType>();
+    let elapsed: Int64Array = starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| end?.checked_sub(start?).filter(|us| *us >= 0))
+        .collect();
+    Ok(Arc::new(elapsed))
+}
+
+fn text(values: &ArrayRef) -> Result<StringViewArray> {
+    let views = compute::cast(values, &DataType::Utf8View)?;
+    Ok(views.as_string_view().clone())
+}
+
+fn collect<T>(values: impl Iterator<Item = Result<Option<T>>>) -> Result<ArrayRef>
+where
+    T: Into<<Int64Type as ArrowPrimitiveType>::Native>,
+{
+    let values: Int64Array = values
+        .map(|value| value.map(|value| value.map(Into::into)))
+        .collect::<Result<_>>()?;
+    Ok(Arc::new(values))
+}
+
+fn bad(column: &str, expected: &'static str, found: impl ToString) -> DataFusionError {
+    DataFusionError::External(Box::new(ValueError {
+        column: column.to_owned(),
+        expected,
+        found: found.to_string(),
+    }))
+}

@@ -1,0 +1,104 @@
+//! The table over files: one physical shape, many files, constants a file.
+//!
+//! It hands the engine exactly the files that a source chose, each with the values that its path or
+//! its footer proves for all its rows. Nothing here knows what a run is.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::{DFSchema, Result};
+use datafusion::datasource::TableType;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
+use datafusion::datasource::source::DataSourceExec;
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::physical_plan::ExecutionPlan;
+
+/// Files of one shape as a table: their columns, then the constants.
+#[derive(Debug)]
+pub(crate) struct FileTable {
+    schema: TableSchema,
+    files: Vec<PartitionedFile>,
+}
+
+impl FileTable {
+    /// A table of files that all have `columns` (among others), each with a value for each constant.
+    pub(crate) fn new(
+        columns: SchemaRef,
+        constants: Vec<FieldRef>,
+        files: Vec<PartitionedFile>,
+    ) -> Self {
+        let schema = TableSchema::builder(columns)
+            .with_table_partition_cols(constants)
+            .build();
+        Self { schema, files }
+    }
+
+    /// The files, largest first, dealt out so that every partition has about the same bytes to read.
+    fn groups(&self, n_partitions: usize) -> Vec<FileGroup> {
+        let mut files = self.files.clone();
+        files.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
+        let mut groups = vec![(0, FileGroup::default()); n_partitions.clamp(1, files.len().max(1))];
+        for file in files {
+            let least = groups.iter_mut().min_by_key(|(bytes, _)| *bytes);
+            if let Some((bytes, group)) = least {
+                *bytes += file.object_meta.size;
+                group.push(file);
+            }
+        }
+        groups.into_iter().map(|(_, group)| group).collect()
+    }
+}
+
+#[async_trait]
+impl TableProvider for FileTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(self.schema.table_schema())
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    /// Filters choose row groups and pages; rows are filtered again above.
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let url = ObjectStoreUrl::local_filesystem();
+        let runtime = state.runtime_env();
+        let reader = CachedParquetFileReaderFactory::new(
+            runtime.object_store(&url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+        );
+        let mut source = ParquetSource::new(self.schema.clone())
+            .with_table_parquet_options(state.table_options().parquet.clone())
+            .with_parquet_file_reader_factory(Arc::new(reader));
+        if let Some(predicate) = conjunction(filters.iter().cloned()) {
+            let schema = DFSchema::try_from(self.schema())?;
+            source = source.with_predicate(state.create_physical_expr(predicate, &schema)?);
+        }
+        let config = FileScanConfigBuilder::new(url, Arc::new(source))
+            .with_projection_indices(projection.cloned())?
+            .with_file_groups(self.groups(state.config().target_partitions()))
+            .with_limit(limit)
+            .build();
+        Ok(DataSourceExec::from_data_source(config))
+    }
+}

@@ -1,0 +1,250 @@
+//! Formats: how what a file has becomes canonical columns.
+//!
+//! A format is a table of mappings, one file a system (`source/format/`). For each canonical column it
+//! lists rules in order of preference; the first whose columns the file has is taken. Names of foreign
+//! columns exist in these tables and nowhere else.
+
+mod langsmith;
+
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
+use datafusion::common::{Result, ScalarValue};
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::logical_expr::{Expr, ident, lit};
+
+use super::footer::Footer;
+use crate::request::Window;
+use crate::runs::{Column, functions};
+
+/// The name of the constant that holds the project that a file's path or footer gives.
+pub(crate) const PROJECT: &str = "@project";
+/// The name of the constant that holds the tenant that a file's path or footer gives.
+pub(crate) const TENANT: &str = "@tenant";
+
+/// A system's way of writing runs.
+#[derive(Debug)]
+pub(crate) struct Format {
+    mappings: &'static [Mapping],
+}
+
+/// The rules for one canonical column, the preferred first.
+#[derive(Debug)]
+struct Mapping {
+    to: Column,
+    rules: &'static [Rule],
+}
+
+/// One way to get a canonical column from a file's columns.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    /// The column's values, read as the canonical column's kind of value.
+    Values(&'static str),
+    /// The column's booleans; a column without any says nothing.
+    Flag(&'static str),
+    /// True where the text is this one.
+    TextIs(&'static str, &'static str),
+    /// True where there is a value.
+    HasValue(&'static str),
+    /// True where there is no value, or an empty text.
+    NoValue(&'static str),
+    /// True where a dotted path has a single segment.
+    OneSegment(&'static str),
+    /// True where two columns agree.
+    Same(&'static str, &'static str),
+}
+
+/// The formats that are known. A file has the first one that recognizes it.
+const FORMATS: [&Format; 1] = [&langsmith::FORMAT];
+
+impl Format {
+    /// The format of a file, if it is a known one; else why it is none.
+    pub(crate) fn of(footer: &Footer) -> Result<&'static Self, String> {
+        let recognized = FORMATS.iter().find(|format| {
+            let start = format.column_of(Column::StartTime);
+            start.is_some_and(|start| footer.has(start))
+        });
+        recognized.copied().ok_or_else(|| {
+            let columns: Vec<_> = footer.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            format!(
+                "expected a file of runs with a column start_time, found {}",
+                if columns.is_empty() {
+                    "no columns".to_owned()
+                } else {
+                    columns.join(", ")
+                }
+            )
+        })
+    }
+
+    /// The foreign name of a canonical column that is taken as it is.
+    pub(crate) fn column_of(&self, column: Column) -> Option<&'static str> {
+        self.rules(column).iter().find_map(|rule| match rule {
+            Rule::Values(name) => Some(*name),
+            _ => None,
+        })
+    }
+
+    /// Whether the file says anything of a canonical column.
+    pub(crate) fn has(&self, column: Column, footer: &Footer) -> bool {
+        self.rule(column, footer).is_some()
+    }
+
+    /// Which of a column's rules holds for the file: what makes files of one shape.
+    pub(crate) fn rule_index(&self, column: Column, footer: &Footer) -> Option<usize> {
+        self.rules(column)
+            .iter()
+            .position(|rule| rule.holds(footer))
+    }
+
+    /// How the reader should give a file's column; `None` where no rule reads it.
+    pub(crate) fn read_as(&self, field: &FieldRef) -> Option<DataType> {
+        let is_read = self
+            .mappings
+            .iter()
+            .flat_map(|mapping| mapping.rules)
+            .any(|rule| rule.columns().contains(&Some(field.name().as_str())));
+        is_read.then(|| match field.data_type() {
+            // Text without the annotation that says so.
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
+                DataType::Utf8View
+            }
+            kind => kind.clone(),
+        })
+    }
+
+    /// The canonical column as an expression over the file's columns and its constants.
+    ///
+    /// `proven` says whether the constants hold for every row, so that no column need be read.
+    pub(crate) fn expr(&self, column: Column, footer: &Footer, proven: bool) -> Expr {
+        let constant = match column {
+            Column::SessionId => Some(ident(PROJECT)),
+            Column::TenantId => Some(ident(TENANT)),
+            _ => None,
+        };
+        let value = self
+            .rule(column, footer)
+            .map(|rule| rule.expr(column, footer));
+        let expr = match (constant, value) {
+            (Some(constant), Some(value)) if !proven => coalesce(vec![value, constant]),
+            (Some(constant), _) => constant,
+            (None, Some(value)) => value,
+            (None, None) => missing(column),
+        };
+        expr.alias(column.name())
+    }
+
+    /// The window as a condition on the file's own times, so that its statistics can be used.
+    pub(crate) fn within(&self, window: &Window, footer: &Footer) -> Option<Expr> {
+        let name = self.column_of(Column::StartTime)?;
+        let kind = footer.schema.field_with_name(name).ok()?.data_type();
+        let (start, unit, zone) = match kind {
+            DataType::Timestamp(unit, zone) => (ident(name), *unit, zone.clone()),
+            _ => (read(Column::StartTime, name, footer), TimeUnit::Microsecond, None),
+        };
+        let bound = |us: Option<i64>| us.map(|us| moment(us, unit, zone.clone()));
+        let since = bound(window.since_us()).map(|since| start.clone().gt_eq(since));
+        let until = bound(window.until_us()).map(|until| start.lt(until));
+        since.into_iter().chain(until).reduce(Expr::and)
+    }
+
+    fn rules(&self, column: Column) -> &'static [Rule] {
+        self.mappings
+            .iter()
+            .find(|mapping| mapping.to == column)
+            .map_or(&[], |mapping| mapping.rules)
+    }
+
+    fn rule(&self, column: Column, footer: &Footer) -> Option<Rule> {
+        let index = self.rule_index(column, footer)?;
+        self.rules(column).get(index).copied()
+    }
+}
+
+impl Rule {
+    fn columns(self) -> [Option<&'static str>; 2] {
+        match self {
+            Self::Values(name)
+            | Self::Flag(name)
+            | Self::TextIs(name, _)
+            | Self::HasValue(name)
+            | Self::NoValue(name)
+            | Self::OneSegment(name) => [Some(name), None],
+            Self::Same(one, other) => [Some(one), Some(other)],
+        }
+    }
+
+    /// Whether the file has what the rule needs. A column that should say whether something is so, but
+    /// holds nothing anywhere, is as good as absent.
+    fn holds(self, footer: &Footer) -> bool {
+        let decides = matches!(self, Self::Flag(_) | Self::TextIs(..));
+        self.columns()
+            .iter()
+            .flatten()
+            .all(|name| footer.has(name) && !(decides && footer.all_null(name)))
+    }
+
+    fn expr(self, column: Column, footer: &Footer) -> Expr {
+        match self {
+            Self::Values(name) => read(column, name, footer),
+            Self::Flag(name) => ident(name),
+            Self::TextIs(name, text) => coalesce(vec![ident(name).eq(lit(text)), lit(false)]),
+            Self::HasValue(name) => ident(name).is_not_null(),
+            Self::NoValue(name) => ident(name).is_null().or(ident(name).eq(lit(""))),
+            Self::OneSegment(name) => ident(name).not_like(lit("%.%")),
+            Self::Same(one, other) => ident(one).eq(ident(other)),
+        }
+    }
+}
+
+/// A file's column as the canonical column's kind of value.
+fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
+    let kind = footer
+        .schema
+        .field_with_name(name)
+        .map_or(DataType::Null, |field| field.data_type().clone());
+    let value = ident(name);
+    match column {
+        Column::StartTime | Column::EndTime | Column::FirstTokenTime => {
+            functions::utc_us(value, name)
+        }
+        Column::TotalCost | Column::PromptCost | Column::CompletionCost => {
+            functions::pico_usd(value, name)
+        }
+        Column::TotalTokens | Column::PromptTokens | Column::CompletionTokens
+            if kind != DataType::Int64 =>
+        {
+            functions::whole(value, name)
+        }
+        Column::Id | Column::SessionId | Column::TenantId => functions::id_text(value, name),
+        _ => value,
+    }
+}
+
+/// What a column is where the file has nothing of it.
+fn missing(column: Column) -> Expr {
+    let nothing = ScalarValue::try_from(&column.data_type()).unwrap_or(ScalarValue::Null);
+    match column {
+        // With nothing that tells them apart, every run stands for itself.
+        Column::IsRoot => lit(true),
+        Column::IsError => lit(false),
+        _ => Expr::Literal(nothing, None),
+    }
+}
+
+/// A moment as a literal of a file's own time type: the first of its ticks that is not before it.
+fn moment(us: i64, unit: TimeUnit, zone: Option<Arc<str>>) -> Expr {
+    let scalar = match unit {
+        TimeUnit::Second => ScalarValue::TimestampSecond(Some(ceil_div(us, 1_000_000)), zone),
+        TimeUnit::Millisecond => ScalarValue::TimestampMillisecond(Some(ceil_div(us, 1_000)), zone),
+        TimeUnit::Microsecond => ScalarValue::TimestampMicrosecond(Some(us), zone),
+        TimeUnit::Nanosecond => {
+            ScalarValue::TimestampNanosecond(Some(us.saturating_mul(1_000)), zone)
+        }
+    };
+    Expr::Literal(scalar, None)
+}
+
+fn ceil_div(value: i64, by: i64) -> i64 {
+    value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
+}

@@ -1,0 +1,42 @@
+//! LangSmith's bulk export: Parquet with the names of the API's run fields.
+
+use super::{Format, Mapping, Rule};
+use crate::runs::Column;
+
+/// Both layouts (v1 and `v2_beta`) and whatever was converted from them.
+pub(super) const FORMAT: Format = Format {
+    mappings: &[
+        from(Column::Id, &[Rule::Values("id")]),
+        from(Column::SessionId, &[Rule::Values("session_id")]),
+        from(Column::TenantId, &[Rule::Values("tenant_id")]),
+        from(Column::RunType, &[Rule::Values("run_type")]),
+        from(Column::StartTime, &[Rule::Values("start_time")]),
+        from(Column::EndTime, &[Rule::Values("end_time")]),
+        from(Column::FirstTokenTime, &[Rule::Values("first_token_time")]),
+        from(
+            Column::IsRoot,
+            &[
+                Rule::Flag("is_root"),
+                Rule::NoValue("parent_run_id"),
+                Rule::OneSegment("dotted_order"),
+                Rule::Same("trace_id", "id"),
+            ],
+        ),
+        from(
+            Column::IsError,
+            &[Rule::TextIs("status", "error"), Rule::HasValue("error")],
+        ),
+        from(Column::TraceTier, &[Rule::Values("trace_tier")]),
+        from(Column::FeedbackStats, &[Rule::Values("feedback_stats")]),
+        from(Column::TotalTokens, &[Rule::Values("total_tokens")]),
+        from(Column::PromptTokens, &[Rule::Values("prompt_tokens")]),
+        from(Column::CompletionTokens, &[Rule::Values("completion_tokens")]),
+        from(Column::TotalCost, &[Rule::Values("total_cost")]),
+        from(Column::PromptCost, &[Rule::Values("prompt_cost")]),
+        from(Column::CompletionCost, &[Rule::Values("completion_cost")]),
+    ],
+};
+
+const fn from(to: Column, rules: &'static [Rule]) -> Mapping {
+    Mapping { to, rules }
+}

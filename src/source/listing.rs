@@ -1,0 +1,239 @@
+//! Which files a source has, and what their paths say.
+//!
+//! Paths as a user gives them (files, folders, globs) go in; a sorted list of Parquet files comes out,
+//! each once, with the keys of an export's folders (`session_id=…/`). No file is opened here.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use uuid::Uuid;
+
+use crate::error::{Error, Result};
+
+/// The metadata side files that a source may have at its root.
+const SIDE_FILES: [&str; 2] = ["sessions.json", "sessions.jsonl"];
+
+/// What a source's paths lead to.
+#[derive(Debug, Default)]
+pub(crate) struct Listing {
+    /// The files of runs, sorted by path, each once.
+    pub(crate) files: Vec<Listed>,
+    /// The metadata side files found at the roots.
+    pub(crate) side_files: Vec<PathBuf>,
+}
+
+/// One file of runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    /// The path as the user would write it.
+    pub(crate) path: PathBuf,
+    /// The same, absolute and without links: what makes two paths one file.
+    pub(crate) canonical: PathBuf,
+    /// What the folders say.
+    pub(crate) keys: Keys,
+}
+
+/// What the folders of an export say of the files in them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(crate) struct Keys {
+    /// `session_id=…`
+    pub(crate) project: Option<Uuid>,
+    /// `tenant_id=…`
+    pub(crate) tenant: Option<Uuid>,
+}
+
+/// Lists files, folders (with all that is below them) and globs.
+///
+/// # Errors
+///
+/// Where a path does not exist or leads to no Parquet file, and where a folder cannot be read.
+pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
+    let mut found = Found::default();
+    for path in paths {
+        let before = found.n_seen;
+        for path in expand(path)? {
+            found.add(&path)?;
+        }
+        if found.n_seen == before {
+            return Err(Error::NoInput {
+                path: path.clone(),
+                problem: "no Parquet file (*.parquet) in it".to_owned(),
+            });
+        }
+    }
+    Ok(Listing {
+        files: found.files.into_values().collect(),
+        side_files: found.side_files,
+    })
+}
+
+/// The paths that a glob matches; a path that exists stands for itself whatever signs it has.
+fn expand(path: &Path) -> Result<Vec<PathBuf>> {
+    if path.exists() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let missing = |problem: &str| Error::NoInput {
+        path: path.to_owned(),
+        problem: problem.to_owned(),
+    };
+    let Some(pattern) = path
+        .to_str()
+        .filter(|text| text.contains(['*', '?', '[']))
+    else {
+        return Err(missing("no such file or folder"));
+    };
+    let matches = glob::glob(pattern).map_err(|error| missing(&format!("no valid glob: {error}")))?;
+    let paths: Vec<PathBuf> = matches.filter_map(std::result::Result::ok).collect();
+    if paths.is_empty() {
+        return Err(missing("the glob matches no file or folder"));
+    }
+    Ok(paths)
+}
+
+#[derive(Default)]
+struct Found {
+    files: BTreeMap<PathBuf, Listed>,
+    side_files: Vec<PathBuf>,
+    /// Counts a file as often as it is named, so that naming it twice is no error.
+    n_seen: usize,
+}
+
+impl Found {
+    fn add(&mut self, path: &Path) -> Result<()> {
+        let canonical = canonical(path)?;
+        if !canonical.is_dir() {
+            self.file(path, canonical);
+            return Ok(());
+        }
+        let side_files = SIDE_FILES.map(|name| path.join(name));
+        self.side_files
+            .extend(side_files.into_iter().filter(|path| path.is_file()));
+        self.folder(path, canonical)
+    }
+
+    /// Walks a folder without recursion; a folder that links lead to twice is walked once.
+    fn folder(&mut self, path: &Path, canonical_root: PathBuf) -> Result<()> {
+        let mut walked = std::collections::BTreeSet::from([canonical_root]);
+        let mut open = vec![path.to_owned()];
+        while let Some(folder) = open.pop() {
+            let entries = fs::read_dir(&folder).map_err(|source| unreadable(&folder, source))?;
+            for entry in entries {
+                let entry = entry.map_err(|source| unreadable(&folder, source))?;
+                let path = entry.path();
+                if is_hidden(&path) {
+                    continue;
+                }
+                let kind = entry
+                    .file_type()
+                    .map_err(|source| unreadable(&path, source))?;
+                if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
+                    if walked.insert(canonical(&path)?) {
+                        open.push(path);
+                    }
+                } else if is_parquet(&path) {
+                    let canonical = canonical(&path)?;
+                    self.file(&path, canonical);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, path: &Path, canonical: PathBuf) {
+        self.n_seen += 1;
+        let keys = Keys::of(&canonical);
+        self.files.entry(canonical.clone()).or_insert(Listed {
+            path: path.to_owned(),
+            canonical,
+            keys,
+        });
+    }
+}
+
+impl Keys {
+    /// Reads the `key=value` folders of a path; the innermost wins, a value that is no UUID is none.
+    fn of(path: &Path) -> Self {
+        let mut keys = Self::default();
+        for folder in path.iter().filter_map(|part| part.to_str()) {
+            let Some((key, value)) = folder.split_once('=') else {
+                continue;
+            };
+            match key {
+                "session_id" => keys.project = Uuid::try_parse(value).ok().or(keys.project),
+                "tenant_id" => keys.tenant = Uuid::try_parse(value).ok().or(keys.tenant),
+                _ => {}
+            }
+        }
+        keys
+    }
+}
+
+fn is_parquet(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
+/// Files that tools leave half written or keep for themselves begin with a dot or an underscore.
+fn is_hidden(path: &Path) -> bool {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with(['.', '_']))
+}
+
+fn canonical(path: &Path) -> Result<PathBuf> {
+    path.canonicalize()
+        .map_err(|source| unreadable(path, source))
+}
+
+fn unreadable(path: &Path, source: std::io::Error) -> Error {
+    Error::Io {
+        path: path.to_owned(),
+        action: "cannot read",
+        source,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_come_from_folders() {
+        let project = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
+        let path = format!("/x/tenant_id=nonsense/session_id={project}/runs/year=2026/a.parquet");
+        let keys = Keys::of(Path::new(&path));
+        assert_eq!(keys.project, Some(Uuid::try_parse(project).unwrap()));
+        assert_eq!(keys.tenant, None);
+    }
+
+    #[test]
+    fn a_file_is_listed_once_and_hidden_ones_never() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["a.parquet", "b.PARQUET", ".c.parquet", "_d.parquet", "e.txt"] {
+            fs::write(dir.path().join(name), "").unwrap();
+        }
+        fs::create_dir(dir.path().join("tmp")).unwrap();
+        fs::write(dir.path().join("sessions.json"), "").unwrap();
+        let twice = [
+            dir.path().to_owned(),
+            dir.path().join("a.parquet"),
+            dir.path().join("*.parquet"),
+        ];
+        let listing = list(&twice).unwrap();
+        let names: Vec<_> = listing.files.iter().map(|file| file.path.file_name().unwrap()).collect();
+        assert!(names.iter().any(|name| *name == "b.PARQUET"), "{names:?}");
+        // The glob names hidden files itself, so they count there; the folder alone does not.
+        assert_eq!(list(&twice[..2]).unwrap().files.len(), 2);
+        assert_eq!(listing.side_files, [dir.path().join("sessions.json")]);
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        for path in ["", "missing", "*.parquet"] {
+            assert!(list(&[dir.path().join(path)]).is_err(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! Tally: the mergeable aggregate of a group of traces, and its algebra.
+//!
+//! A tally has two faces: this plain struct, and a row of an Arrow table, which is at once an
+//! aggregation's result, a Parquet file on disk and what travels between machines. Tallies form a
+//! commutative monoid: every part is an integer, a sorted map or a sketch, no float is accumulated, so
+//! merging in any order gives the same bytes.
+
+pub mod feedback;
+pub mod money;
+pub(crate) mod part_udaf;
+pub mod sketch;
+pub(crate) mod sum_udaf;
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, Int8Array, LargeBinaryArray,
+    RecordBatch, TimestampMicrosecondArray,
+};
+use datafusion::arrow::datatypes::{
+    DataType, Decimal128Type, Field, Int8Type, Int64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
+};
+use datafusion::logical_expr::AggregateUDF;
+
+use crate::error::{Error, Result};
+use feedback::Feedback;
+use sketch::Sketch;
+use sum_udaf::SUM;
+
+/// What is known of a group of traces, each standing for its root run.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally {
+    /// The number of traces.
+    pub n_traces: u64,
+    /// Those whose root failed.
+    pub n_errors: u64,
+    /// Those whose root has ended.
+    pub n_completed: u64,
+    /// Those completed whose root streamed a first token.
+    pub n_streamed: u64,
+    /// Those whose root carries usage without being an LLM call: where there are any, roots contain
+    /// their descendants' usage.
+    pub n_composite_usage: u64,
+    /// Latencies in microseconds.
+    pub latency_us: Sketch,
+    /// Times to first token in microseconds.
+    pub first_token_us: Sketch,
+    /// Token sums; `None` where no trace carries a value.
+    pub tokens: Parts,
+    /// Costs in pico-dollars, likewise.
+    pub cost_pico: Parts,
+    /// The latest start of a trace, microseconds since 1970.
+    pub last_start_us: Option<i64>,
+    /// The longest retention that a trace names.
+    pub trace_tier: Option<TraceTier>,
+    /// Feedback on the root runs.
+    pub feedback: Feedback,
+}
+
+/// A sum and its two parts; each `None` where there was no value at all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// Input and output.
+    pub total: Option<i128>,
+    /// The input's part.
+    pub prompt: Option<i128>,
+    /// The output's part.
+    pub completion: Option<i128>,
+}
+
+/// How long the service keeps a trace; ordered by that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TraceTier {
+    /// The base retention.
+    Shortlived,
+    /// The extended retention.
+    Longlived,
+}
+
+/// How a column of tallies merges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Merge {
+    /// Counts and sums are added.
+    Sum,
+    /// The greatest value stays.
+    Max,
+    /// Sketches are merged from their bytes.
+    Sketch,
+    /// Feedback is merged from its bytes.
+    Feedback,
+}
+
+/// A column of the table whose rows are tallies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TallyColumn {
+    pub(crate) name: &'static str,
+    pub(crate) merge: Merge,
+}
+
+macro_rules! columns {
+    ($($constant:ident = $name:literal: $merge:ident),+ $(,)?) => {
+        $(pub(crate) const $constant: TallyColumn = TallyColumn { name: $name, merge: Merge::$merge };)+
+        /// All columns of a tally, in their order.
+        pub(crate) const COLUMNS: &[TallyColumn] = &[$($constant),+];
+    };
+}
+
+columns! {
+    N_TRACES = "n_traces": Sum,
+    N_ERRORS = "n_errors": Sum,
+    N_COMPLETED = "n_completed": Sum,
+    N_STREAMED = "n_streamed": Sum,
+    N_COMPOSITE_USAGE = "n_composite_usage": Sum,
+    LATENCY_US = "latency_us": Sketch,
+    FIRST_TOKEN_US = "first_token_us": Sketch,
+    TOTAL_TOKENS = "total_tokens": Sum,
+    PROMPT_TOKENS = "prompt_tokens": Sum,
+    COMPLETION_TOKENS = "completion_tokens": Sum,
+    TOTAL_COST = "total_cost": Sum,
+    PROMPT_COST = "prompt_cost": Sum,
+    COMPLETION_COST = "completion_cost": Sum,
+    LAST_START_US = "last_start_time": Max,
+    TRACE_TIER = "trace_tier": Max,
+    FEEDBACK = "feedback": Feedback,
+}
+
+impl TallyColumn {
+    pub(crate) fn data_type(self) -> DataType {
+        match self.merge {
+            Merge::Sum => SUM,
+            Merge::Sketch | Merge::Feedback => DataType::LargeBinary,
+            Merge::Max if self == TRACE_TIER => DataType::Int8,
+            Merge::Max => DataType::Timestamp(TimeUnit::Microsecond, None),
+        }
+    }
+}
+
+/// The aggregate functions of this module, for registration.
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 5] {
+    [
+        part_udaf::hdr_sketch(),
+        part_udaf::hdr_merge(),
+        part_udaf::feedback_tally(),
+        part_udaf::feedback_merge(),
+        sum_udaf::exact_sum(),
+    ]
+}
+
+impl Tally {
+    /// Adds another group of traces to this one.
+    ///
+    /// # Errors
+    ///
+    /// Where a sum passes its bounds.
+    pub fn merge(&mut self, other: &Self) -> Result<()> {
+        // Taken apart without `..`, so that a new part is not forgotten.
+        let Self {
+            n_traces,
+            n_errors,
+            n_completed,
+            n_streamed,
+            n_composite_usage,
+            latency_us,
+            first_token_us,
+            tokens,
+            cost_pico,
+            last_start_us,
+            trace_tier,
+            feedback,
+        } = other;
+        let counts = [
+            (&mut self.n_traces, n_traces),
+            (&mut self.n_errors, n_errors),
+            (&mut self.n_completed, n_completed),
+            (&mut self.n_streamed, n_streamed),
+            (&mut self.n_composite_usage, n_composite_usage),
+        ];
+        for (count, more) in counts {
+            *count = count.checked_add(*more).ok_or_else(|| overflow("count"))?;
+        }
+        let bad = |error: &dyn std::error::Error| Error::BadData {
+            problem: error.to_string(),
+        };
+        self.latency_us.merge(latency_us).map_err(|e| bad(&e))?;
+        let first_token = self.first_token_us.merge(first_token_us);
+        first_token.map_err(|e| bad(&e))?;
+        self.tokens.add(*tokens)?;
+        self.cost_pico.add(*cost_pico)?;
+        self.last_start_us = self.last_start_us.max(*last_start_us);
+        self.trace_tier = self.trace_tier.max(*trace_tier);
+        self.feedback.merge(feedback).map_err(|e| bad(&e))
+    }
+
+    /// The schema of tallies as rows.
+    #[must_use]
+    pub fn schema() -> SchemaRef {
+        let fields = COLUMNS
+            .iter()
+            .map(|column| Field::new(column.name, column.data_type(), true));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    /// Reads the tally in a row of a table that has all columns of [`Tally::schema`], in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadData`] where a column is missing or of another type, a sketch or feedback is no valid
+    /// one, or a token sum passes 64 bits.
+    pub fn from_row(batch: &RecordBatch, row: usize) -> Result<Self> {
+        let row = Row { batch, row };
+        Ok(Self {
+            n_traces: row.count(N_TRACES)?,
+            n_errors: row.count(N_ERRORS)?,
+            n_completed: row.count(N_COMPLETED)?,
+            n_streamed: row.count(N_STREAMED)?,
+            n_composite_usage: row.count(N_COMPOSITE_USAGE)?,
+            latency_us: row.sketch(LATENCY_US)?,
+            first_token_us: row.sketch(FIRST_TOKEN_US)?,
+            tokens: Parts {
+                total: row.tokens(TOTAL_TOKENS)?,
+                prompt: row.tokens(PROMPT_TOKENS)?,
+                completion: row.tokens(COMPLETION_TOKENS)?,
+            },
+            cost_pico: Parts {
+                total: row.sum(TOTAL_COST)?,
+                prompt: row.sum(PROMPT_COST)?,
+                completion: row.sum(COMPLETION_COST)?,
+            },
+            last_start_us: row.time(LAST_START_US)?,
+            trace_tier: row.tier()?,
+            feedback: row.feedback()?,
+        })
+    }
+
+    /// Writes tallies as rows with the columns of [`Tally::schema`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadData`] where the arrays do not fit together, which cannot happen.
+    pub fn to_batch(tallies: &[Self]) -> Result<RecordBatch> {
+        let columns = COLUMNS.iter().map(|column| column_of(*column, tallies));
+        RecordBatch::try_new(Self::schema(), columns.collect()).map_err(|error| Error::BadData {
+            problem: error.to_string(),
+        })
+    }
+}
+
+impl Parts {
+    fn add(&mut self, other: Self) -> Result<()> {
+        let parts = [
+            (&mut self.total, other.total),
+            (&mut self.prompt, other.prompt),
+            (&mut self.completion, other.completion),
+        ];
+        for (sum, more) in parts {
+            *sum = match (*sum, more) {
+                (Some(sum), Some(more)) => {
+                    Some(sum.checked_add(more).ok_or_else(|| overflow("sum"))?)
+                }
+                (one, other) => one.or(other),
+            };
+        }
+        Ok(())
+    }
+}
+
+impl TraceTier {
+    /// The tier by its name in either version of the API.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        match name {
+            "longlived" | "LONG_LIVED" => Some(Self::Longlived),
+            "shortlived" | "SHORT_LIVED" => Some(Self::Shortlived),
+            _ => None,
+        }
+    }
+
+    /// The API's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Shortlived => "shortlived",
+            Self::Longlived => "longlived",
+        }
+    }
+
+    /// Its rank in a tally's row.
+    pub(crate) const fn rank(self) -> i8 {
+        match self {
+            Self::Shortlived => 1,
+            Self::Longlived => 2,
+        }
+    }
+}
+
+/// One array of tallies' values.
+fn column_of(column: TallyColumn, tallies: &[Tally]) -> ArrayRef {
+    let sums = |value: fn(&Tally) -> Option<i128>| -> ArrayRef {
+        let values: Decimal128Array = tallies.iter().map(value).collect();
+        Arc::new(values.with_data_type(SUM))
+    };
+    let parts = |bytes: fn(&Tally) -> Option<Vec<u8>>| -> ArrayRef {
+        Arc::new(tallies.iter().map(bytes).collect::<LargeBinaryArray>())
+    };
+    let sketch = |sketch: &Sketch| (!sketch.is_empty()).then(|| sketch.to_bytes());
+    match column {
+        N_TRACES => sums(|tally| Some(tally.n_traces.into())),
+        N_ERRORS => sums(|tally| Some(tally.n_errors.into())),
+        N_COMPLETED => sums(|tally| Some(tally.n_completed.into())),
+        N_STREAMED => sums(|tally| Some(tally.n_streamed.into())),
+        N_COMPOSITE_USAGE => sums(|tally| Some(tally.n_composite_usage.into())),
+        LATENCY_US => Arc::new(
+            tallies
+                .iter()
+                .map(|tally| sketch(&tally.latency_us))
+                .collect::<LargeBinaryArray>(),
+        ),
+        FIRST_TOKEN_US => Arc::new(
+            tallies
+                .iter()
+                .map(|tally| sketch(&tally.first_token_us))
+                .collect::<LargeBinaryArray>(),
+        ),
+        TOTAL_TOKENS => sums(|tally| tally.tokens.total),
+        PROMPT_TOKENS => sums(|tally| tally.tokens.prompt),
+        COMPLETION_TOKENS => sums(|tally| tally.tokens.completion),
+        TOTAL_COST => sums(|tally| tally.cost_pico.total),
+        PROMPT_COST => sums(|tally| tally.cost_pico.prompt),
+        COMPLETION_COST => sums(|tally| tally.cost_pico.completion),
+        LAST_START_US => Arc::new(
+            tallies
+                .iter()
+                .map(|tally| tally.last_start_us)
+                .collect::<TimestampMicrosecondArray>(),
+        ),
+        TRACE_TIER => Arc::new(
+            tallies
+                .iter()
+                .map(|tally| tally.trace_tier.map(TraceTier::rank))
+                .collect::<Int8Array>(),
+        ),
+        _ => parts(|tally| (!tally.feedback.is_empty()).then(|| tally.feedback.to_bytes())),
+    }
+}
+
+/// A row of tallies, read a column at a time.
+struct Row<'a> {
+    batch: &'a RecordBatch,
+    row: usize,
+}
+
+impl Row<'_> {
+    /// The column, where it has a value in this row.
+    fn value(&self, column: TallyColumn) -> Result<Option<&ArrayRef>> {
+        let values = self
+            .batch
+            .column_by_name(column.name)
+            .ok_or_else(|| wrong(column, "no such column"))?;
+        Ok(values.is_valid(self.row).then_some(values))
+    }
+
+    fn count(&self, column: TallyColumn) -> Result<u64> {
+        let count = self.sum(column)?.unwrap_or(0);
+        u64::try_from(count).map_err(|_| wrong(column, &format!("a count of {count}")))
+    }
+
+    /// Token sums hold 64 bits.
+    fn tokens(&self, column: TallyColumn) -> Result<Option<i128>> {
+        let sum = self.sum(column)?;
+        if sum.is_some_and(|sum| i64::try_from(sum).is_err()) {
+            return Err(wrong(column, "a sum beyond 64 bits"));
+        }
+        Ok(sum)
+    }
+
+    fn sum(&self, column: TallyColumn) -> Result<Option<i128>> {
+        let Some(values) = self.value(column)? else {
+            return Ok(None);
+        };
+        if let Some(sums) = values.as_primitive_opt::<Decimal128Type>() {
+            Ok(Some(sums.value(self.row)))
+        } else if let Some(counts) = values.as_primitive_opt::<Int64Type>() {
+            Ok(Some(counts.value(self.row).into()))
+        } else {
+            Err(wrong(column, &values.data_type().to_string()))
+        }
+    }
+
+    fn time(&self, column: TallyColumn) -> Result<Option<i64>> {
+        let Some(values) = self.value(column)? else {
+            return Ok(None);
+        };
+        let times = values.as_primitive_opt::<TimestampMicrosecondType>();
+        let times = times.ok_or_else(|| wrong(column, &values.data_type().to_string()))?;
+        Ok(Some(times.value(self.row)))
+    }
+
+    fn tier(&self) -> Result<Option<TraceTier>> {
+        let Some(values) = self.value(TRACE_TIER)? else {
+            return Ok(None);
+        };
+        match values
+            .as_primitive_opt::<Int8Type>()
+            .map(|ranks| ranks.value(self.row))
+        {
+            Some(1) => Ok(Some(TraceTier::Shortlived)),
+            Some(2) => Ok(Some(TraceTier::Longlived)),
+            _ => Err(wrong(TRACE_TIER, "neither 1 nor 2")),
+        }
+    }
+
+    fn sketch(&self, column: TallyColumn) -> Result<Sketch> {
+        let bytes = self.bytes(column)?.unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(Sketch::default());
+        }
+        Sketch::from_bytes(bytes).map_err(|error| wrong(column, &error.to_string()))
+    }
+
+    fn feedback(&self) -> Result<Feedback> {
+        let bytes = self.bytes(FEEDBACK)?.unwrap_or_default();
+        if bytes.is_empty() {
+            return Ok(Feedback::default());
+        }
+        Feedback::from_bytes(bytes).map_err(|error| wrong(FEEDBACK, &error.to_string()))
+    }
+
+    fn bytes(&self, column: TallyColumn) -> Result<Option<&[u8]>> {
+        let Some(values) = self.value(column)? else {
+            return Ok(None);
+        };
+        let bytes = values.as_binary_opt::<i64>();
+        let bytes = bytes.ok_or_else(|| wrong(column, &values.data_type().to_string()))?;
+        Ok(Some(bytes.value(self.row)))
+    }
+}
+
+fn wrong(column: TallyColumn, found: &str) -> Error {
+    Error::BadData {
+        problem: format!("tally column {}: {found}", column.name),
+    }
+}
+
+fn overflow(what: &str) -> Error {
+    Error::BadData {
+        problem: format!("a {what} passes its bounds"),
+    }
+}

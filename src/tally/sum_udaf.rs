@@ -1,0 +1,209 @@
+//! Sums that are exact or an error: the engine's own `SUM` wraps silently.
+//!
+//! `exact_sum` adds 64-bit integers (tokens, pico-dollars) or sums of them into a decimal of 38 digits
+//! without a fraction; null where there is no value.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, new_empty_array,
+};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
+use datafusion::logical_expr::{
+    Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature,
+    TypeSignature, Volatility,
+};
+
+/// The type of a sum.
+pub(crate) const SUM: DataType = DataType::Decimal128(38, 0);
+
+/// The greatest sum: 38 nines.
+const LIMIT: u128 = 10_u128.pow(38) - 1;
+
+/// The function `exact_sum`.
+pub(crate) fn exact_sum() -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::new_from_impl(ExactSum {
+        signature: Signature::one_of(
+            vec![
+                TypeSignature::Exact(vec![DataType::Int64]),
+                TypeSignature::Exact(vec![SUM]),
+            ],
+            Volatility::Immutable,
+        ),
+    }))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ExactSum {
+    signature: Signature,
+}
+
+impl AggregateUDFImpl for ExactSum {
+    fn name(&self) -> &'static str {
+        "exact_sum"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(SUM)
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
+        Ok(vec![Arc::new(Field::new(args.name, SUM, true))])
+    }
+
+    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
+        Ok(Box::new(Single::new(Sums::default(), SUM)))
+    }
+
+    fn groups_accumulator_supported(&self, _: AccumulatorArgs) -> bool {
+        true
+    }
+
+    fn create_groups_accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn GroupsAccumulator>> {
+        Ok(Box::new(Sums::default()))
+    }
+}
+
+/// One sum a group; `None` until a value comes.
+#[derive(Debug, Default)]
+struct Sums(Vec<Option<i128>>);
+
+impl Sums {
+    fn add(
+        &mut self,
+        values: impl Iterator<Item = Option<i128>>,
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+        n_groups: usize,
+    ) -> Result<()> {
+        self.0.resize(n_groups, None);
+        for (row, (value, group)) in values.zip(groups).enumerate() {
+            let Some(value) = value else { continue };
+            if filter.is_some_and(|filter| !(filter.is_valid(row) && filter.value(row))) {
+                continue;
+            }
+            let Some(sum) = self.0.get_mut(*group) else {
+                return internal_err!("group {group} of {n_groups}");
+            };
+            *sum = Some(
+                sum.unwrap_or(0)
+                    .checked_add(value)
+                    .filter(|sum| sum.unsigned_abs() <= LIMIT)
+                    .ok_or_else(|| exec_datafusion_err!("a sum passes 38 digits"))?,
+            );
+        }
+        Ok(())
+    }
+}
+
+impl GroupsAccumulator for Sums {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        let [values] = values else {
+            return internal_err!("exact_sum takes one column");
+        };
+        if let Some(integers) = values.as_primitive_opt::<Int64Type>() {
+            let integers = integers.iter().map(|value| value.map(i128::from));
+            self.add(integers, group_indices, opt_filter, total_num_groups)
+        } else if let Some(sums) = values.as_primitive_opt::<Decimal128Type>() {
+            self.add(sums.iter(), group_indices, opt_filter, total_num_groups)
+        } else {
+            internal_err!("exact_sum takes integers, not {}", values.data_type())
+        }
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.update_batch(values, group_indices, None, total_num_groups)
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let sums = Decimal128Array::from(emit_to.take_needed(&mut self.0));
+        Ok(Arc::new(sums.with_data_type(SUM)))
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        Ok(vec![self.evaluate(emit_to)?])
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        opt_filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        let n_rows = values.first().map_or(0, Array::len);
+        let mut rows = Self::default();
+        let groups: Vec<usize> = (0..n_rows).collect();
+        rows.update_batch(values, &groups, opt_filter, n_rows)?;
+        rows.state(EmitTo::All)
+    }
+
+    fn size(&self) -> usize {
+        size_of::<Self>() + self.0.capacity() * size_of::<Option<i128>>()
+    }
+}
+
+/// A groups accumulator with a single group, where the engine asks for an ungrouped one.
+#[derive(Debug)]
+pub(super) struct Single<G> {
+    groups: G,
+    state: DataType,
+}
+
+impl<G: GroupsAccumulator> Single<G> {
+    /// Wraps accumulators whose state is one column of type `state`.
+    pub(super) fn new(groups: G, state: DataType) -> Self {
+        Self { groups, state }
+    }
+
+    /// Makes the one group where no row did.
+    fn ensure_group(&mut self) -> Result<()> {
+        let nothing = new_empty_array(&self.state);
+        self.groups.merge_batch(&[nothing], &[], 1)
+    }
+}
+
+impl<G: GroupsAccumulator + Sync + std::fmt::Debug> Accumulator for Single<G> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let n_rows = values.first().map_or(0, Array::len);
+        self.groups.update_batch(values, &vec![0; n_rows], None, 1)
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let n_rows = states.first().map_or(0, Array::len);
+        self.groups.merge_batch(states, &vec![0; n_rows], 1)
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        self.ensure_group()?;
+        ScalarValue::try_from_array(&self.groups.evaluate(EmitTo::All)?, 0)
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        self.ensure_group()?;
+        let states = self.groups.state(EmitTo::All)?;
+        states
+            .iter()
+            .map(|state| ScalarValue::try_from_array(state, 0))
+            .collect()
+    }
+
+    fn size(&self) -> usize {
+        self.groups.size()
+    }
+}

@@ -1,0 +1,16 @@
+//! The tests' own side of every comparison.
+//!
+//! Nothing here uses a line of the crate under test: runs are made up (`run`),
+//! written as export files (`write`), and answered by the most naive means
+//! (`reference`, on the exact arithmetic of `exact`). `mirror` pins the shape
+//! of the document, `llmperf` brings real measurements with percentiles that
+//! others computed from them.
+#![allow(dead_code)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub(crate) mod exact;
+pub(crate) mod llmperf;
+pub(crate) mod mirror;
+pub(crate) mod reference;
+pub(crate) mod run;
+pub(crate) mod write;
