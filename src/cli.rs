@@ -214,7 +214,7 @@ impl Question {
                 let source = Source::open(&self.source, &options)?;
                 let engine = Engine::new(&limits)?;
                 let sessions = runtally::sessions(&engine, &source, &request).await?;
-                Ok((source.n_files(), sessions))
+                Ok::<_, Error>((source.n_files(), sessions))
             };
             tokio::select! {
                 answer = work => answer.map(Some),

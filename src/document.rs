@@ -7,6 +7,6 @@ mod assemble;
 mod session;
 mod value;
 
-pub use assemble::{Known, assemble};
+pub(crate) use assemble::{Known, assemble};
 pub use session::{FeedbackStats, TracerSession};
 pub use value::{Cost, CostFormat, Seconds, Timestamp};

@@ -111,9 +111,45 @@ impl Engine {
         })
     }
 
-    /// Answers a request with one tally a project.
-    pub(crate) async fn tally(&self, source: &Source, request: &Request) -> Result<Tallied> {
-        let named = source.named(&request.projects)?;
+    /// The tallies of the projects that have traces in the request's window.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`crate::sessions`].
+    pub async fn tallies(
+        &self,
+        source: &Source,
+        request: &Request,
+    ) -> Result<BTreeMap<Uuid, Tally>> {
+        let projects = self.answer(source, request).await?.projects.into_iter();
+        let tallies = projects.filter_map(|(id, project)| Some((id, project.tally?)));
+        Ok(tallies.filter(|(_, tally)| tally.n_traces > 0).collect())
+    }
+
+    /// Merges tallies that were made apart: rows with the columns of [`Tally::schema`], in any order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::BadData`] where a row is no valid tally.
+    pub async fn merge(&self, tallies: Vec<RecordBatch>) -> Result<BTreeMap<Uuid, Tally>> {
+        let table = MemTable::try_new(Tally::schema(), vec![tallies]);
+        let plan = table
+            .and_then(|table| scan("tallies", table))
+            .and_then(plan::merge)
+            .map_err(engine)?;
+        let physical = self.ctx.state().create_physical_plan(&plan).await.map_err(engine)?;
+        let batches = match guarded(collect(physical, self.ctx.task_ctx())).await {
+            Ok(batches) => batches,
+            Err(Failure::Memory(problem)) => return Err(Error::Memory { problem }),
+            Err(Failure::Error(error)) => return Err(Error::BadData { problem: message(&error) }),
+            Err(Failure::Panic(problem)) => return Err(Error::Engine(problem.into())),
+        };
+        by_project(&batches, Tally::from_row, |sum, more| sum.merge(&more))
+    }
+
+    /// Answers a request with what the runs say of each project.
+    pub(crate) async fn answer(&self, source: &Source, request: &Request) -> Result<Tallied> {
+        let named = source.named(&request.projects);
         let files = source.files(&self.ctx, named).await?;
         let mut plans = Vec::new();
         let mut facts = files.proven();
@@ -128,7 +164,7 @@ impl Engine {
         let mut tallies = BTreeMap::new();
         let mut session_feedback = BTreeMap::new();
         if request.stats && !facts.is_empty() {
-            tallies = self.tallies(&files, &request.window, only, &mut plans).await?;
+            tallies = self.project_tallies(&files, &request.window, only, &mut plans).await?;
             if source.feedback().is_some() {
                 let window = &request.window;
                 session_feedback = self
@@ -150,7 +186,7 @@ impl Engine {
         })
     }
 
-    async fn tallies(
+    async fn project_tallies(
         &self,
         files: &Files,
         window: &Window,
@@ -282,7 +318,10 @@ fn chosen(
         (Projects::All, _) => return Ok(None),
         (Projects::Only, _) => return source.only(facts.keys().copied()).map(|_| None),
         (Projects::One(asked), Some(id)) => (asked, id),
-        (Projects::One(asked), None) => (asked, source.resolve(asked, facts.keys().copied())?),
+        (Projects::One(asked), None) => {
+            let existing = facts.keys().copied().collect();
+            (asked, source.resolve(asked, &existing)?)
+        }
     };
     if !facts.contains_key(&id) {
         let existing: BTreeSet<Uuid> = facts.keys().copied().chain(source.projects_in_paths()).collect();
@@ -326,8 +365,11 @@ fn feedback_table(on_runs: &BTreeMap<Uuid, Feedback>) -> Result<LogicalPlan, Dat
         Field::new(tally::FEEDBACK.name, DataType::LargeBinary, false),
     ]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(parts)])?;
-    let table = MemTable::try_new(schema, vec![vec![batch]])?;
-    LogicalPlanBuilder::scan("feedback", provider_as_source(Arc::new(table)), None)?.build()
+    scan("feedback", MemTable::try_new(schema, vec![vec![batch]])?)
+}
+
+fn scan(name: &str, table: MemTable) -> Result<LogicalPlan, DataFusionError> {
+    LogicalPlanBuilder::scan(name, provider_as_source(Arc::new(table)), None)?.build()
 }
 
 fn feedback_at(batch: &RecordBatch, row: usize) -> Result<Feedback> {

@@ -57,6 +57,10 @@ pub enum Error {
         problem: String,
     },
 
+    /// A side file (projects, feedback) that cannot be read as what it should be.
+    #[error(transparent)]
+    SideFile(#[from] crate::source::projects::ProjectsError),
+
     /// Inputs that are well formed one by one but that cannot be counted together.
     #[error("{problem}")]
     BadData {

@@ -39,7 +39,7 @@ pub struct Options {
     /// Number of distinct runs, over all projects; met exactly. Runs that a
     /// second export repeats (see [`overlap`](Self::overlap)) come on top.
     pub rows: u64,
-    /// Number of projects, at least 1; the first have the most runs.
+    /// Number of projects, 1 to 100 000; the first have the most runs.
     pub projects: u32,
     /// Number of days, at least 1.
     pub days: u32,

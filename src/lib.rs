@@ -52,14 +52,15 @@ pub mod tally;
 mod time;
 
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 
 pub use document::{Cost, CostFormat, FeedbackStats, Seconds, Timestamp, TracerSession};
 pub use engine::{Engine, Limits};
 pub use error::{Error, Result};
 pub use request::{Clock, Projects, Request, Window};
-pub use source::projects::{FeedbackRecord, Project};
+pub use source::projects::{FeedbackRecord, Place, Project, ProjectsError};
 pub use source::{Source, SourceOptions};
+
+use uuid::Uuid;
 
 use document::{Known, assemble};
 use engine::ProjectTally;
@@ -104,12 +105,12 @@ impl Sessions {
 /// none or several have; [`Error::BadInput`] with the path of the first file that cannot be read as what
 /// it should be; [`Error::Memory`] where the limit does not suffice.
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
-    let tallied = engine.tally(source, request).await?;
+    let tallied = engine.answer(source, request).await?;
     let mut warnings = Vec::new();
     let mut sessions = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
         let metadata = source.metadata(*id);
-        let known = known(project);
+        let known = known(*id, project)?;
         if project.facts.tenants.len() > 1 {
             warnings.push(format!(
                 "project {id} has runs of several tenants: {} is shown",
@@ -134,16 +135,19 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
     })
 }
 
-fn known(project: &ProjectTally) -> Known {
+fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
     let facts = &project.facts;
-    let has = |columns: &[Column]| facts.columns.is_superset(&BTreeSet::from_iter(columns.to_vec()));
-    Known {
-        tenant_id: facts.tenants.first().copied().unwrap_or_default(),
-        start_us: facts.start_us.unwrap_or_default(),
+    let has = |columns: &[Column]| columns.iter().all(|column| facts.columns.contains(column));
+    let nothing_says = |what: &str| Error::BadData {
+        problem: format!("project {id}: none of its runs has a {what}"),
+    };
+    Ok(Known {
+        tenant_id: *facts.tenants.first().ok_or_else(|| nothing_says("tenant"))?,
+        start_us: facts.start_us.ok_or_else(|| nothing_says("start_time"))?,
         errors: has(&[Column::IsError]),
         streaming: has(&[Column::EndTime, Column::FirstTokenTime]),
         total_tokens: has(&[Column::TotalTokens]),
         prompt_tokens: has(&[Column::PromptTokens]),
         completion_tokens: has(&[Column::CompletionTokens]),
-    }
+    })
 }

@@ -85,7 +85,7 @@ pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
         .alias(column.name)
     });
     LogicalPlanBuilder::new(tallies)
-        .aggregate([ident(Column::SessionId.name())], merged)?
+        .aggregate([ident(tally::PROJECT)], merged)?
         .build()
 }
 

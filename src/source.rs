@@ -88,17 +88,13 @@ impl Source {
             Some(path) => vec![path.clone()],
             None => listing.side_files,
         };
-        let mut metadata = BTreeMap::new();
-        for path in side_files {
-            let records = projects::read_projects(&path).map_err(|error| bad_input(&path, &error))?;
-            metadata.extend(records.into_iter().map(|project| (project.id, project)));
-        }
+        let metadata = projects::read_project_files(&side_files)?;
         let feedback = options.feedback.as_ref().map(|path| {
-            projects::read_feedback(path).map_err(|error| bad_input(path, &error))
+            projects::read_feedback(path)
         });
         Ok(Self {
             listed: listing.files,
-            metadata,
+            metadata: metadata.into_iter().map(|project| (project.id, project)).collect(),
             feedback: feedback.transpose()?,
         })
     }
@@ -122,40 +118,36 @@ impl Source {
     }
 
     /// The project that was asked for, where no file need be read to know which it is.
-    pub(crate) fn named(&self, projects: &Projects) -> Result<Option<Uuid>> {
+    pub(crate) fn named(&self, projects: &Projects) -> Option<Uuid> {
         let Projects::One(asked) = projects else {
-            return Ok(None);
+            return None;
         };
         if let Ok(id) = Uuid::try_parse(asked) {
-            return Ok(Some(id));
+            return Some(id);
         }
-        let names = self.metadata.values().filter(|project| project.name.as_deref() == Some(asked));
-        match names.collect::<Vec<_>>().as_slice() {
-            [] => Ok(None),
-            [one] => Ok(Some(one.id)),
-            several => Err(Error::AmbiguousProject {
-                asked: asked.clone(),
-                matching: several.iter().map(|project| self.label(project.id)).collect(),
-            }),
-        }
+        let mut named = self.metadata.values().filter(|project| project.has_name(asked));
+        // Of several with one name, some may have no run: that the files must say.
+        let first = named.next();
+        first.filter(|_| named.next().is_none()).map(|one| one.id)
     }
 
-    /// The one of these projects whose name or id begins as asked.
-    pub(crate) fn resolve(&self, asked: &str, existing: impl Iterator<Item = Uuid>) -> Result<Uuid> {
-        let existing: BTreeSet<Uuid> = existing.collect();
-        let lower = asked.to_ascii_lowercase();
-        let matching: Vec<Uuid> = existing
-            .iter()
-            .filter(|id| {
-                let name = self.metadata.get(id).and_then(|project| project.name.as_deref());
-                id.to_string().starts_with(&lower)
-                    || name.is_some_and(|name| name.starts_with(asked))
-            })
-            .copied()
-            .collect();
+    /// The one of these projects that has the name; else the one whose name or id begins as asked.
+    pub(crate) fn resolve(&self, asked: &str, existing: &BTreeSet<Uuid>) -> Result<Uuid> {
+        let chosen = |is_meant: &dyn Fn(Uuid) -> bool| -> Vec<Uuid> {
+            existing.iter().copied().filter(|id| is_meant(*id)).collect()
+        };
+        let project = |id: Uuid| self.metadata.get(&id);
+        let mut matching = chosen(&|id| project(id).is_some_and(|known| known.has_name(asked)));
+        if matching.is_empty() && !asked.is_empty() {
+            let lower = asked.to_ascii_lowercase();
+            matching = chosen(&|id| {
+                let name = project(id).and_then(|known| known.name.as_deref());
+                id.to_string().starts_with(&lower) || name.is_some_and(|name| name.starts_with(asked))
+            });
+        }
         match matching.as_slice() {
-            [one] if !asked.is_empty() => Ok(*one),
-            [] => Err(self.no_such_project(asked, existing.into_iter())),
+            [one] => Ok(*one),
+            [] => Err(self.no_such_project(asked, existing.iter().copied())),
             several => Err(Error::AmbiguousProject {
                 asked: asked.to_owned(),
                 matching: several.iter().map(|id| self.label(*id)).collect(),
@@ -274,11 +266,6 @@ impl Facts {
 }
 
 impl Files {
-    /// The number of files.
-    pub(crate) fn len(&self) -> usize {
-        self.files.len()
-    }
-
     /// Each file as a set of its own, with its path: to find the one that cannot be read.
     pub(crate) fn each(&self) -> impl Iterator<Item = (&Path, Self)> {
         self.files.iter().map(|file| {
@@ -368,6 +355,12 @@ impl Files {
             plan.build()
         });
         Ok(union(plans)?.unwrap_or(nothing(columns)?))
+    }
+}
+
+impl Project {
+    fn has_name(&self, name: &str) -> bool {
+        self.name.as_deref() == Some(name)
     }
 }
 
@@ -598,12 +591,5 @@ pub(crate) fn uuid_at(batch: &RecordBatch, column: usize, row: usize) -> Result<
 pub(crate) fn no_project() -> Error {
     Error::BadData {
         problem: "a run without a project: neither its session_id nor the path says which".to_owned(),
-    }
-}
-
-fn bad_input(path: &Path, error: &dyn std::error::Error) -> Error {
-    Error::BadInput {
-        path: path.to_owned(),
-        problem: error.to_string(),
     }
 }

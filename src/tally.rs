@@ -10,18 +10,24 @@ pub mod money;
 pub(crate) mod part_udaf;
 pub mod sketch;
 pub(crate) mod sum_udaf;
+mod varint;
 
+pub use part_udaf::{hdr_merge, hdr_sketch};
+pub use sum_udaf::exact_sum;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Int8Array, LargeBinaryArray,
-    RecordBatch, TimestampMicrosecondArray,
+    RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, Field, Int8Type, Int64Type, Schema, SchemaRef, TimeUnit,
     TimestampMicrosecondType,
 };
 use datafusion::logical_expr::AggregateUDF;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use feedback::Feedback;
@@ -77,6 +83,9 @@ pub enum TraceTier {
     /// The extended retention.
     Longlived,
 }
+
+/// The column that says which project a row's tally is of.
+pub(crate) const PROJECT: &str = "session_id";
 
 /// How a column of tallies merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -192,13 +201,16 @@ impl Tally {
         self.feedback.merge(feedback).map_err(|e| bad(&e))
     }
 
-    /// The schema of tallies as rows.
+    /// The schema of projects' tallies as rows.
     #[must_use]
     pub fn schema() -> SchemaRef {
-        let fields = COLUMNS
+        let project = Field::new(PROJECT, DataType::Utf8View, true);
+        let columns = COLUMNS
             .iter()
             .map(|column| Field::new(column.name, column.data_type(), true));
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        Arc::new(Schema::new(
+            std::iter::once(project).chain(columns).collect::<Vec<_>>(),
+        ))
     }
 
     /// Reads the tally in a row of a table that has all columns of [`Tally::schema`], in any order.
@@ -233,13 +245,17 @@ impl Tally {
         })
     }
 
-    /// Writes tallies as rows with the columns of [`Tally::schema`].
+    /// Writes projects' tallies as rows with the columns of [`Tally::schema`].
     ///
     /// # Errors
     ///
     /// [`Error::BadData`] where the arrays do not fit together, which cannot happen.
-    pub fn to_batch(tallies: &[Self]) -> Result<RecordBatch> {
-        let columns = COLUMNS.iter().map(|column| column_of(*column, tallies));
+    pub fn to_batch(tallies: &BTreeMap<Uuid, Self>) -> Result<RecordBatch> {
+        let projects: StringViewArray =
+            tallies.keys().map(|project| Some(project.to_string())).collect();
+        let rows: Vec<&Self> = tallies.values().collect();
+        let columns = COLUMNS.iter().map(|column| column_of(*column, &rows));
+        let columns = std::iter::once(Arc::new(projects) as ArrayRef).chain(columns);
         RecordBatch::try_new(Self::schema(), columns.collect()).map_err(|error| Error::BadData {
             problem: error.to_string(),
         })
@@ -295,52 +311,38 @@ impl TraceTier {
 }
 
 /// One array of tallies' values.
-fn column_of(column: TallyColumn, tallies: &[Tally]) -> ArrayRef {
+fn column_of(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
     let sums = |value: fn(&Tally) -> Option<i128>| -> ArrayRef {
-        let values: Decimal128Array = tallies.iter().map(value).collect();
+        let values: Decimal128Array = tallies.iter().map(|tally| value(tally)).collect();
         Arc::new(values.with_data_type(SUM))
     };
-    let parts = |bytes: fn(&Tally) -> Option<Vec<u8>>| -> ArrayRef {
-        Arc::new(tallies.iter().map(bytes).collect::<LargeBinaryArray>())
+    let bytes = |bytes: fn(&Tally) -> Vec<u8>| -> ArrayRef {
+        let values = tallies.iter().map(|tally| Some(bytes(tally)));
+        Arc::new(values.collect::<LargeBinaryArray>())
     };
-    let sketch = |sketch: &Sketch| (!sketch.is_empty()).then(|| sketch.to_bytes());
     match column {
         N_TRACES => sums(|tally| Some(tally.n_traces.into())),
         N_ERRORS => sums(|tally| Some(tally.n_errors.into())),
         N_COMPLETED => sums(|tally| Some(tally.n_completed.into())),
         N_STREAMED => sums(|tally| Some(tally.n_streamed.into())),
         N_COMPOSITE_USAGE => sums(|tally| Some(tally.n_composite_usage.into())),
-        LATENCY_US => Arc::new(
-            tallies
-                .iter()
-                .map(|tally| sketch(&tally.latency_us))
-                .collect::<LargeBinaryArray>(),
-        ),
-        FIRST_TOKEN_US => Arc::new(
-            tallies
-                .iter()
-                .map(|tally| sketch(&tally.first_token_us))
-                .collect::<LargeBinaryArray>(),
-        ),
+        LATENCY_US => bytes(|tally| tally.latency_us.to_bytes()),
+        FIRST_TOKEN_US => bytes(|tally| tally.first_token_us.to_bytes()),
         TOTAL_TOKENS => sums(|tally| tally.tokens.total),
         PROMPT_TOKENS => sums(|tally| tally.tokens.prompt),
         COMPLETION_TOKENS => sums(|tally| tally.tokens.completion),
         TOTAL_COST => sums(|tally| tally.cost_pico.total),
         PROMPT_COST => sums(|tally| tally.cost_pico.prompt),
         COMPLETION_COST => sums(|tally| tally.cost_pico.completion),
-        LAST_START_US => Arc::new(
-            tallies
-                .iter()
-                .map(|tally| tally.last_start_us)
-                .collect::<TimestampMicrosecondArray>(),
-        ),
-        TRACE_TIER => Arc::new(
-            tallies
-                .iter()
-                .map(|tally| tally.trace_tier.map(TraceTier::rank))
-                .collect::<Int8Array>(),
-        ),
-        _ => parts(|tally| (!tally.feedback.is_empty()).then(|| tally.feedback.to_bytes())),
+        LAST_START_US => {
+            let times = tallies.iter().map(|tally| tally.last_start_us);
+            Arc::new(times.collect::<TimestampMicrosecondArray>())
+        }
+        TRACE_TIER => {
+            let ranks = tallies.iter().map(|tally| tally.trace_tier.map(TraceTier::rank));
+            Arc::new(ranks.collect::<Int8Array>())
+        }
+        _ => bytes(|tally| tally.feedback.to_bytes()),
     }
 }
 
@@ -411,18 +413,16 @@ impl Row<'_> {
     }
 
     fn sketch(&self, column: TallyColumn) -> Result<Sketch> {
-        let bytes = self.bytes(column)?.unwrap_or_default();
-        if bytes.is_empty() {
+        let Some(bytes) = self.bytes(column)? else {
             return Ok(Sketch::default());
-        }
+        };
         Sketch::from_bytes(bytes).map_err(|error| wrong(column, &error.to_string()))
     }
 
     fn feedback(&self) -> Result<Feedback> {
-        let bytes = self.bytes(FEEDBACK)?.unwrap_or_default();
-        if bytes.is_empty() {
+        let Some(bytes) = self.bytes(FEEDBACK)? else {
             return Ok(Feedback::default());
-        }
+        };
         Feedback::from_bytes(bytes).map_err(|error| wrong(FEEDBACK, &error.to_string()))
     }
 

@@ -16,26 +16,25 @@ use crate::tally::{Tally, TraceTier};
 /// its figures are unknown because no file has the columns that they need.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-pub struct Known {
+pub(crate) struct Known {
     /// The tenant of its runs; the smallest where there are several.
-    pub tenant_id: Uuid,
+    pub(crate) tenant_id: Uuid,
     /// The earliest start of any of its runs, microseconds since 1970.
-    pub start_us: i64,
+    pub(crate) start_us: i64,
     /// Whether any file says which runs failed.
-    pub errors: bool,
+    pub(crate) errors: bool,
     /// Whether any file has both ends and first tokens.
-    pub streaming: bool,
+    pub(crate) streaming: bool,
     /// Whether any file has total tokens.
-    pub total_tokens: bool,
+    pub(crate) total_tokens: bool,
     /// Whether any file has input tokens.
-    pub prompt_tokens: bool,
+    pub(crate) prompt_tokens: bool,
     /// Whether any file has output tokens.
-    pub completion_tokens: bool,
+    pub(crate) completion_tokens: bool,
 }
 
 /// Assembles a document. Without a tally no statistics were asked for, and all of them are `null`.
-#[must_use]
-pub fn assemble(
+pub(crate) fn assemble(
     id: Uuid,
     known: &Known,
     metadata: Option<&Project>,

@@ -143,3 +143,37 @@ fn draw(plan: &Plan, job: Job, stream: &mut Stream, room: u64) -> Trace {
         trace::lone_call(stream, &scene)
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::generate::Options;
+
+    #[test]
+    fn runs_past_midnight_are_the_next_days() {
+        let options = Options {
+            rows: 2_000_000,
+            projects: 1,
+            days: 2,
+            ..Options::default()
+        };
+        let plan = Plan::new(&options).unwrap();
+        let job = |day| Job {
+            edition: Edition::First,
+            project: 0,
+            day,
+        };
+        let midnight_us = plan.day_start_us(1);
+        let over = tail(&plan, job(0))
+            .into_iter()
+            .filter(|run| run.start_us >= midnight_us);
+        let over: Vec<_> = over.map(|run| run.id).collect();
+        let day = Day::new(&plan, job(1));
+        let first: Vec<_> = day.open.iter().map(|run| run.id).collect();
+        assert!(!over.is_empty());
+        assert_eq!(over, first);
+        let end_us = plan.day_start_us(2);
+        assert!(tail(&plan, job(1)).iter().all(|run| run.start_us < end_us));
+    }
+}

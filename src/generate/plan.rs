@@ -214,7 +214,11 @@ fn check(options: &Options) -> Result<NaiveDate, GenerateError> {
             Err(GenerateError::Option { option, expected })
         }
     };
-    require(options.projects >= 1, "projects", "at least 1")?;
+    require(
+        (1..=100_000).contains(&options.projects),
+        "projects",
+        "from 1 to 100000",
+    )?;
     require(options.days >= 1, "days", "at least 1")?;
     require(options.users >= 1, "users", "at least 1")?;
     require(options.row_group_rows >= 1, "row_group_rows", "at least 1")?;

@@ -133,6 +133,7 @@ impl Texts {
     pub(super) fn new(seed: u64, rows: u64) -> Self {
         let mut stream = Stream::new(seed, &[TEXTS]);
         let all = (rows / ROWS_A_TEXT).clamp(100, MAX_TEXTS);
+        let words: Vec<&str> = WORDS.split(' ').collect();
         let mut values = StringBuilder::new();
         let mut ranges = [(0, 0); KINDS.len()];
         let mut first = 0;
@@ -142,7 +143,7 @@ impl Texts {
             *range = (first, number);
             first += number;
             for _ in 0..number {
-                write_text(&mut text, &mut stream, kind);
+                write_text(&mut text, &mut stream, kind, &words);
                 values.append_value(&text);
             }
         }
@@ -179,13 +180,13 @@ impl Texts {
 }
 
 /// Replaces the text by a new one of the kind.
-fn write_text(text: &mut String, stream: &mut Stream, kind: &Kind) {
+fn write_text(text: &mut String, stream: &mut Stream, kind: &Kind, words: &[&'static str]) {
     text.clear();
     text.push_str(kind.frame.0);
     let length = to_index(stream.log_normal(kind.length, 70).min(12_000));
     let end = text.len() + length;
     while text.len() < end {
-        text.push_str(stream.pick(WORDS));
+        text.push_str(stream.pick(words));
         match stream.below(64) {
             0..8 => text.push_str(", "),
             8..12 => text.push_str(". "),

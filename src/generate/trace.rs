@@ -23,8 +23,8 @@ use super::random::{Stream, scale, to_index};
 pub(super) const MAX_SPAN_US: i64 = 14 * 60 * 1_000_000;
 
 /// Shares of 10 000.
-const LLM_FAILS: u64 = 80;
-const TOOL_FAILS: u64 = 130;
+const LLM_FAILS: u64 = 160;
+const TOOL_FAILS: u64 = 300;
 const OTHER_FAILS: u64 = 15;
 const FAILURE_PROPAGATES: u64 = 8_500;
 const TRACE_STREAMS: u64 = 6_000;

@@ -24,13 +24,16 @@ use super::feedback::Feedback;
 use super::sketch::Sketch;
 use super::sum_udaf::Single;
 
-/// Latencies, tokens, costs → sketch bytes. Negative values are left out.
-pub(crate) fn hdr_sketch() -> Arc<AggregateUDF> {
+/// `hdr_sketch(Int64) → LargeBinary`: the bytes of the sketch of a group's values, for a DataFusion
+/// session of any kind. Negative values are left out; null where there is none.
+#[must_use]
+pub fn hdr_sketch() -> Arc<AggregateUDF> {
     udaf::<Values>()
 }
 
-/// Sketch bytes → the bytes of their sum.
-pub(crate) fn hdr_merge() -> Arc<AggregateUDF> {
+/// `hdr_merge(LargeBinary) → LargeBinary`: sketch bytes → the bytes of their sum.
+#[must_use]
+pub fn hdr_merge() -> Arc<AggregateUDF> {
     udaf::<Merged<Sketch>>()
 }
 

@@ -22,8 +22,10 @@ pub(crate) const SUM: DataType = DataType::Decimal128(38, 0);
 /// The greatest sum: 38 nines.
 const LIMIT: u128 = 10_u128.pow(38) - 1;
 
-/// The function `exact_sum`.
-pub(crate) fn exact_sum() -> Arc<AggregateUDF> {
+/// `exact_sum(Int64 | Decimal128(38, 0)) → Decimal128(38, 0)`: a sum that is exact or an error, for a
+/// DataFusion session of any kind; null where there is no value.
+#[must_use]
+pub fn exact_sum() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(ExactSum {
         signature: Signature::one_of(
             vec![

@@ -79,7 +79,11 @@ fn read(path: &Path) -> Value {
 }
 
 fn runs(index: usize, requests: &Value) -> Vec<Run> {
-    let succeeded = requests.as_array().unwrap().iter().filter(|request| request["error_code"].is_null());
+    let succeeded = requests
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|request| request["error_code"].is_null());
     (0u32..)
         .zip(succeeded)
         .map(|(n, request)| {
@@ -99,7 +103,9 @@ fn runs(index: usize, requests: &Value) -> Vec<Run> {
 
 fn published(summary: &Value) -> Published {
     let of = |measure: &str, p: u8| {
-        summary[format!("results_{measure}_quantiles_p{p}")].as_f64().unwrap()
+        summary[format!("results_{measure}_quantiles_p{p}")]
+            .as_f64()
+            .unwrap()
     };
     Published {
         latency_p50: of("end_to_end_latency_s", 50),

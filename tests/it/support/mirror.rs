@@ -121,6 +121,7 @@ pub(crate) struct TracerSession<C = Dollars> {
 }
 
 /// One key's feedback.
+#[allow(clippy::struct_field_names)] // the names are the document's
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Feedback {
@@ -158,7 +159,9 @@ impl TryFrom<String> for Id {
 
     fn try_from(text: String) -> Result<Self, String> {
         let is_canonical = uuid::Uuid::try_parse(&text).is_ok_and(|id| id.to_string() == text);
-        is_canonical.then_some(Self(text.clone())).ok_or(format!("`{text}` as uuid"))
+        is_canonical
+            .then_some(Self(text.clone()))
+            .ok_or(format!("`{text}` as uuid"))
     }
 }
 
@@ -176,7 +179,9 @@ impl TryFrom<String> for Time {
         let (whole, fraction) = unzoned.split_once('.').unwrap_or((unzoned, "1"));
         let is_short = (1..=6).contains(&fraction.len()) && !fraction.ends_with('0');
         let is_form = whole.len() == 19 && whole.as_bytes()[10] == b'T' && is_short;
-        (parses && is_form).then_some(Self(text.clone())).ok_or(format!("`{text}` as time"))
+        (parses && is_form)
+            .then_some(Self(text.clone()))
+            .ok_or(format!("`{text}` as time"))
     }
 }
 
@@ -190,7 +195,9 @@ impl TryFrom<String> for Dollars {
 
     fn try_from(text: String) -> Result<Self, String> {
         let is_plain = is_plain_amount(&text);
-        is_plain.then_some(Self(text.clone())).ok_or(format!("`{text}` as cost"))
+        is_plain
+            .then_some(Self(text.clone()))
+            .ok_or(format!("`{text}` as cost"))
     }
 }
 
@@ -208,7 +215,9 @@ impl TryFrom<f64> for Seconds {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        (value >= 0.0).then_some(Self(value)).ok_or(format!("{value} as seconds"))
+        (value >= 0.0)
+            .then_some(Self(value))
+            .ok_or(format!("{value} as seconds"))
     }
 }
 
@@ -221,7 +230,10 @@ impl TryFrom<f64> for Rate {
     type Error = String;
 
     fn try_from(value: f64) -> Result<Self, String> {
-        (0.0..=1.0).contains(&value).then_some(Self(value)).ok_or(format!("{value} as rate"))
+        (0.0..=1.0)
+            .contains(&value)
+            .then_some(Self(value))
+            .ok_or(format!("{value} as rate"))
     }
 }
 
@@ -238,7 +250,11 @@ pub(crate) fn check(text: &str) -> TracerSession {
 pub(crate) fn check_with_numbers(text: &str) -> TracerSession<Number> {
     check_order(text);
     let session: TracerSession<Number> = parse(text);
-    for cost in [&session.total_cost, &session.prompt_cost, &session.completion_cost] {
+    for cost in [
+        &session.total_cost,
+        &session.prompt_cost,
+        &session.completion_cost,
+    ] {
         let digits = cost.as_ref().map_or("0", |cost| cost.0.get());
         assert!(digits.parse::<f64>().is_ok(), "{digits} is no number");
     }
@@ -249,7 +265,10 @@ pub(crate) fn check_with_numbers(text: &str) -> TracerSession<Number> {
 /// Reads the raw text of a JSON array of documents.
 pub(crate) fn check_list(text: &str) -> Vec<TracerSession> {
     let documents: Vec<Box<RawValue>> = serde_json::from_str(text).unwrap();
-    documents.iter().map(|document| check(document.get())).collect()
+    documents
+        .iter()
+        .map(|document| check(document.get()))
+        .collect()
 }
 
 /// The keys of an object's raw text as they stand, repeated ones too.
@@ -286,11 +305,23 @@ fn check_presence<C>(session: &TracerSession<C>, text: &str) {
     let has_stats = session.run_count.is_some();
     let has_runs = session.run_count.is_some_and(|n| n > 0);
     assert_eq!(session.feedback_stats.is_some(), has_stats, "{text}");
-    assert_eq!(session.session_feedback_stats.is_some(), has_stats, "{text}");
+    assert_eq!(
+        session.session_feedback_stats.is_some(),
+        has_stats,
+        "{text}"
+    );
     assert_eq!(session.run_facets.is_some(), has_stats, "{text}");
     assert_eq!(session.last_run_start_time.is_some(), has_runs, "{text}");
-    assert_eq!(session.latency_p50.is_some(), session.latency_p99.is_some(), "{text}");
-    assert_eq!(session.first_token_p50.is_some(), session.first_token_p99.is_some(), "{text}");
+    assert_eq!(
+        session.latency_p50.is_some(),
+        session.latency_p99.is_some(),
+        "{text}"
+    );
+    assert_eq!(
+        session.first_token_p50.is_some(),
+        session.first_token_p99.is_some(),
+        "{text}"
+    );
     let needs_runs = [
         session.latency_p50.is_some(),
         session.first_token_p50.is_some(),
@@ -300,7 +331,10 @@ fn check_presence<C>(session: &TracerSession<C>, text: &str) {
         session.error_rate.is_some(),
         session.streaming_rate.is_some(),
     ];
-    assert!(has_runs || !needs_runs.contains(&true), "figures of no runs: {text}");
+    assert!(
+        has_runs || !needs_runs.contains(&true),
+        "figures of no runs: {text}"
+    );
 }
 
 /// `-?digits[.digits]` without needless zeros, at most 12 fractional digits.
@@ -317,7 +351,9 @@ fn is_plain_amount(text: &str) -> bool {
 }
 
 /// An `Option` that may be null but not absent.
-fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+fn required<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<T>, D::Error> {
     Option::deserialize(from)
 }
 
@@ -360,8 +396,11 @@ mod tests {
             "name" => r#""x""#,
             _ => "null",
         });
-        let entries: Vec<String> =
-            KEYS.iter().zip(values).map(|(key, value)| format!("\"{key}\": {value}")).collect();
+        let entries: Vec<String> = KEYS
+            .iter()
+            .zip(values)
+            .map(|(key, value)| format!("\"{key}\": {value}"))
+            .collect();
         format!("{{{}}}", entries.join(", "))
     }
 
@@ -371,11 +410,19 @@ mod tests {
         assert_eq!(check(&good).start_time.0, "2024-06-06T01:02:51.29996Z");
         let is_wrong = |text: String| std::panic::catch_unwind(|| check(&text)).is_err();
         assert!(is_wrong(good.replace(r#""extra": null, "#, "")));
-        assert!(is_wrong(good.replace(r#""extra": null"#, r#""other": null"#)));
-        assert!(is_wrong(good.replace(r#""extra": null"#, r#""extra": null, "extra": null"#)));
+        assert!(is_wrong(
+            good.replace(r#""extra": null"#, r#""other": null"#)
+        ));
+        assert!(is_wrong(
+            good.replace(r#""extra": null"#, r#""extra": null, "extra": null"#)
+        ));
         let swapped = r#""prompt_cost": null, "total_cost": null"#;
-        assert!(is_wrong(good.replace(r#""total_cost": null, "prompt_cost": null"#, swapped)));
-        assert!(is_wrong(good.replace(r#""run_count": null"#, r#""run_count": 1"#)));
+        assert!(is_wrong(
+            good.replace(r#""total_cost": null, "prompt_cost": null"#, swapped)
+        ));
+        assert!(is_wrong(
+            good.replace(r#""run_count": null"#, r#""run_count": 1"#)
+        ));
     }
 
     #[test]
@@ -383,12 +430,27 @@ mod tests {
         for amount in ["0", "0.206485", "-1", "10", "120.000000000001"] {
             assert!(is_plain_amount(amount), "{amount}");
         }
-        for amount in ["", "-", "-0", "00", "1.", ".5", "1.50", "1e3", "+1", "0.0000000000001"] {
+        for amount in [
+            "",
+            "-",
+            "-0",
+            "00",
+            "1.",
+            ".5",
+            "1.50",
+            "1e3",
+            "+1",
+            "0.0000000000001",
+        ] {
             assert!(!is_plain_amount(amount), "{amount}");
         }
         let is_time = |text: &str| Time::try_from(text.to_owned()).is_ok();
         assert!(is_time("2024-06-06T01:02:51Z"));
-        for time in ["2024-06-06T01:02:51.0Z", "2024-06-06T01:02:51", "2024-06-06 01:02:51Z"] {
+        for time in [
+            "2024-06-06T01:02:51.0Z",
+            "2024-06-06T01:02:51",
+            "2024-06-06 01:02:51Z",
+        ] {
             assert!(!is_time(time), "{time}");
         }
         assert!(!is_time("2024-06-06T01:02:51.1234567Z"));

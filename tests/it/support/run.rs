@@ -26,6 +26,7 @@ pub(crate) const DAY_US: i64 = 86_400_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 
 /// What an export says of one run. Times are microseconds since 1970, UTC.
+#[allow(clippy::struct_field_names)] // the names are the export's
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Run {
     pub(crate) id: Uuid,
@@ -183,7 +184,8 @@ struct Facts {
     trace_tier: Option<&'static str>,
     tags: Option<Vec<&'static str>>,
     extra: Option<&'static str>,
-    /// Bits say which of is_root, dotted_order, trace_id, parent_run_id is null.
+    /// Bits 0 to 3: `is_root`, `dotted_order`, `trace_id`, `parent_run_id` is
+    /// null, where the tone allows it.
     holes: u8,
 }
 
@@ -220,7 +222,10 @@ fn trace(n_projects: usize, tone: Tone) -> impl Strategy<Value = Trace> {
 
 fn facts(tone: Tone) -> impl Strategy<Value = Facts> {
     let when = (start(), option::weighted(0.9, span()), option::of(span()));
-    let usage = ([tokens(), tokens(), tokens()], [cost(tone), cost(tone), cost(tone)]);
+    let usage = (
+        [tokens(), tokens(), tokens()],
+        [cost(tone), cost(tone), cost(tone)],
+    );
     let labels = (
         option::of(select(vec!["agent", "chat", "Zo\u{eb} \"q\"", ""])),
         option::of(select(vec!["chain", "llm", "tool", "retriever"])),
@@ -276,9 +281,7 @@ fn span() -> impl Strategy<Value = i64> {
     ]
 }
 
-fn outcome(
-    tone: Tone,
-) -> impl Strategy<Value = (Option<&'static str>, Option<&'static str>)> {
+fn outcome(tone: Tone) -> impl Strategy<Value = (Option<&'static str>, Option<&'static str>)> {
     let limited = "RateLimitError('429')";
     let mut outcomes = vec![
         (Some("success"), None),
@@ -325,7 +328,11 @@ fn cost(tone: Tone) -> BoxedStrategy<Option<Cost>> {
         .prop_map(|(double, with_exponent)| Some(Cost::of_double(double?, with_exponent)))
         .prop_map(move |cost| {
             let agrees = cost.as_ref().is_none_or(Cost::same_in_every_form);
-            if tone == Tone::Unruly || agrees { cost } else { None }
+            if tone == Tone::Unruly || agrees {
+                cost
+            } else {
+                None
+            }
         })
         .boxed()
 }
@@ -348,8 +355,13 @@ fn feedback_stats() -> impl Strategy<Value = Option<String>> {
 
 /// One key's summary: numeric, by label, both, or comments only.
 fn summary() -> impl Strategy<Value = String> {
-    let counts = proptest::collection::btree_map(select(vec!["good", "bad", "\u{e9}"]), 1..9u64, 1..3);
-    let numeric = (prop_oneof![Just(1), 2..50u64], score(), option::weighted(0.8, deviation()))
+    let counts =
+        proptest::collection::btree_map(select(vec!["good", "bad", "\u{e9}"]), 1..9u64, 1..3);
+    let numeric = (
+        prop_oneof![Just(1), 2..50u64],
+        score(),
+        option::weighted(0.8, deviation()),
+    )
         .prop_map(|(n, average, deviation)| moments(n, average, deviation));
     let labels = counts.clone().prop_map(|counts| {
         let n: u64 = counts.values().sum();
@@ -363,7 +375,10 @@ fn summary() -> impl Strategy<Value = String> {
         r#", "errors": 2, "sources": ["api"], "contains_thread_feedback": true"#,
         r#", "errors": 0, "show_feedback_arrow": true, "contains_thread_feedback": false"#,
     ]);
-    (prop_oneof![6 => numeric, 3 => labels, 1 => both, 1 => comment], more)
+    (
+        prop_oneof![6 => numeric, 3 => labels, 1 => both, 1 => comment],
+        more,
+    )
         .prop_map(|(moments, more)| format!("{{{moments}{more}}}"))
 }
 
@@ -382,7 +397,15 @@ fn moments(n: u64, average: &str, deviation: Option<&str>) -> String {
 
 fn score() -> impl Strategy<Value = &'static str> {
     select(vec![
-        "0", "1", "1.0", "0.5", "-1", "0.30000000000000004", "0.3333333333333333", "1e-7", "999.99",
+        "0",
+        "1",
+        "1.0",
+        "0.5",
+        "-1",
+        "0.30000000000000004",
+        "0.3333333333333333",
+        "1e-7",
+        "999.99",
     ])
 }
 
@@ -452,7 +475,9 @@ fn run_of(facts: Facts, id: Uuid, (tenant_id, session_id): (Uuid, Uuid)) -> Run 
         trace_tier: text(facts.trace_tier),
         inputs: Some(r#"{"question": "why?"}"#.to_owned()),
         outputs: facts.duration_us.map(|_| r#"{"answer": "so"}"#.to_owned()),
-        tags: facts.tags.map(|tags| tags.into_iter().map(str::to_owned).collect()),
+        tags: facts
+            .tags
+            .map(|tags| tags.into_iter().map(str::to_owned).collect()),
         extra: text(facts.extra),
         feedback_stats: facts.feedback_stats,
         total_tokens,
@@ -468,7 +493,9 @@ fn run_of(facts: Facts, id: Uuid, (tenant_id, session_id): (Uuid, Uuid)) -> Run 
 /// A uuid without order or pattern, always the same for the same number.
 fn scattered_id(number: u64) -> Uuid {
     let half = |salt: u64| {
-        let mut bits = number.wrapping_add(salt).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mut bits = number
+            .wrapping_add(salt)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits ^ (bits >> 31)
     };
@@ -501,26 +528,31 @@ fn any_record() -> impl Strategy<Value = Record> {
         [time(), time(), time()],
         option::of(select(vec!["checkout", "Zo\u{eb}'s agent"])),
         option::of(select(vec!["", "what it does"])),
-        option::of(select(vec!["{}", r#"{"z": {"b": [1, 0.5], "a": null}, "a": "x"}"#])),
+        option::of(select(vec![
+            "{}",
+            r#"{"z": {"b": [1, 0.5], "a": null}, "a": "x"}"#,
+        ])),
         option::of(select(vec!["longlived", "shortlived"])),
         option::of(0..2usize),
         option::weighted(0.2, 1..99u32),
     )
-        .prop_map(|(times, name, description, extra, trace_tier, dataset, number)| {
-            let [start, end, live] = times;
-            Record {
-                // An experiment without a start has no defined ordinal.
-                start: start.or(dataset.map(|_| (FIRST_MIDNIGHT_US, 0))),
-                end,
-                live,
-                name,
-                description,
-                extra,
-                trace_tier,
-                dataset,
-                test_run_number: number,
-            }
-        })
+        .prop_map(
+            |(times, name, description, extra, trace_tier, dataset, number)| {
+                let [start, end, live] = times;
+                Record {
+                    // An experiment without a start has no defined ordinal.
+                    start: start.or(dataset.map(|_| (FIRST_MIDNIGHT_US, 0))),
+                    end,
+                    live,
+                    name,
+                    description,
+                    extra,
+                    trace_tier,
+                    dataset,
+                    test_run_number: number,
+                }
+            },
+        )
 }
 
 impl Record {
@@ -562,7 +594,8 @@ fn written_time(at_us: i64, form: u8) -> String {
         3 => at.to_rfc3339_opts(SecondsFormat::AutoSi, false),
         _ => {
             let east = chrono::FixedOffset::east_opt(2 * 3600).unwrap();
-            at.with_timezone(&east).to_rfc3339_opts(SecondsFormat::Micros, false)
+            at.with_timezone(&east)
+                .to_rfc3339_opts(SecondsFormat::Micros, false)
         }
     }
 }

@@ -192,9 +192,16 @@ pub(crate) fn write(dir: &Path, runs: &[Run], shape: &Shape) -> Vec<Written> {
     }
     let mut folders: BTreeMap<PathBuf, Vec<usize>> = BTreeMap::new();
     for row in order {
-        folders.entry(folder(&runs[row], shape)).or_default().push(row);
+        folders
+            .entry(folder(&runs[row], shape))
+            .or_default()
+            .push(row);
     }
-    let n_files = if shape.layout == Layout::SingleFile { 1 } else { shape.n_files };
+    let n_files = if shape.layout == Layout::SingleFile {
+        1
+    } else {
+        shape.n_files
+    };
     let mut written = Vec::new();
     for (folder, rows) in folders {
         fs::create_dir_all(dir.join(&folder)).unwrap();
@@ -202,7 +209,10 @@ pub(crate) fn write(dir: &Path, runs: &[Run], shape: &Shape) -> Vec<Written> {
             let path = dir.join(&folder).join(format!("part-{part:05}.parquet"));
             let chosen: Vec<&Run> = rows.iter().map(|&row| &runs[row]).collect();
             write_file(&path, &chosen, shape);
-            written.push(Written { path, rows: rows.to_vec() });
+            written.push(Written {
+                path,
+                rows: rows.to_vec(),
+            });
         }
     }
     written
@@ -214,7 +224,10 @@ pub(crate) fn write_sessions_json(dir: &Path, records: &[Value], lines: bool) ->
         let lines: Vec<String> = records.iter().map(|record| format!("{record}\n")).collect();
         ("sessions.jsonl", lines.concat())
     } else {
-        ("sessions.json", serde_json::to_string_pretty(records).unwrap())
+        (
+            "sessions.json",
+            serde_json::to_string_pretty(records).unwrap(),
+        )
     };
     fs::create_dir_all(dir).unwrap();
     fs::write(dir.join(name), text).unwrap();
@@ -222,8 +235,15 @@ pub(crate) fn write_sessions_json(dir: &Path, records: &[Value], lines: bool) ->
 }
 
 fn folder(run: &Run, shape: &Shape) -> PathBuf {
-    let Shape { layout, export_id, .. } = shape;
-    let Run { tenant_id, session_id, start_us, .. } = run;
+    let Shape {
+        layout, export_id, ..
+    } = shape;
+    let Run {
+        tenant_id,
+        session_id,
+        start_us,
+        ..
+    } = run;
     let project = format!("export_id={export_id}/tenant_id={tenant_id}/session_id={session_id}");
     let midnight = start_us.div_euclid(DAY_US) * DAY_US;
     let day = DateTime::from_timestamp_micros(midnight).unwrap();
@@ -263,10 +283,15 @@ fn column(name: &str, runs: &[&Run], shape: &Shape) -> ArrayRef {
     let ids = |of: &dyn Fn(&Run) -> Option<Uuid>| {
         ids(name, runs.iter().map(|run| of(run)).collect(), shape)
     };
-    let texts = |of: fn(&Run) -> Option<&str>| text(runs.iter().map(|run| of(run)).collect(), shape);
-    let times = |of: fn(&Run) -> Option<i64>| times(runs.iter().map(|run| of(run)).collect(), shape);
-    let tokens = |of: fn(&Run) -> Option<i64>| tokens(runs.iter().map(|run| of(run)).collect(), shape);
-    let costs = |of: fn(&Run) -> Option<&Cost>| costs(&runs.iter().map(|run| of(run)).collect::<Vec<_>>(), shape);
+    let texts =
+        |of: fn(&Run) -> Option<&str>| text(runs.iter().map(|run| of(run)).collect(), shape);
+    let times =
+        |of: fn(&Run) -> Option<i64>| times(runs.iter().map(|run| of(run)).collect(), shape);
+    let tokens =
+        |of: fn(&Run) -> Option<i64>| tokens(runs.iter().map(|run| of(run)).collect(), shape);
+    let costs = |of: fn(&Run) -> Option<&Cost>| {
+        costs(&runs.iter().map(|run| of(run)).collect::<Vec<_>>(), shape)
+    };
     match name {
         "id" => ids(&|run| Some(run.id)),
         "tenant_id" => ids(&|run| Some(run.tenant_id)),
@@ -275,9 +300,9 @@ fn column(name: &str, runs: &[&Run], shape: &Shape) -> ArrayRef {
         "parent_run_id" => ids(&|run| run.parent_run_id),
         "reference_example_id" => ids(&|run| run.reference_example_id),
         "parent_run_ids" => {
-            let lists = runs.iter().map(|run| {
-                Some(run.parent_run_ids.iter().map(Uuid::to_string).collect())
-            });
+            let lists = runs
+                .iter()
+                .map(|run| Some(run.parent_run_ids.iter().map(Uuid::to_string).collect()));
             list(lists.collect(), shape)
         }
         "tags" => list(runs.iter().map(|run| run.tags.clone()).collect(), shape),
@@ -391,20 +416,31 @@ fn tokens(values: Vec<Option<i64>>, shape: &Shape) -> ArrayRef {
         TokenForm::Int64 => Arc::new(Int64Array::from(values)),
         TokenForm::Int32 => {
             let narrow = |n: i64| i32::try_from(n).unwrap();
-            Arc::new(values.into_iter().map(|n| n.map(narrow)).collect::<Int32Array>())
+            Arc::new(
+                values
+                    .into_iter()
+                    .map(|n| n.map(narrow))
+                    .collect::<Int32Array>(),
+            )
         }
-        TokenForm::Double => {
-            Arc::new(values.into_iter().map(|n| n.map(|n| n as f64)).collect::<Float64Array>())
-        }
+        TokenForm::Double => Arc::new(
+            values
+                .into_iter()
+                .map(|n| n.map(|n| n as f64))
+                .collect::<Float64Array>(),
+        ),
     }
 }
 
 /// NaN is written as such in doubles only; elsewhere it is null.
 fn costs(values: &[Option<&Cost>], shape: &Shape) -> ArrayRef {
     match shape.cost {
-        CostForm::Double => {
-            Arc::new(values.iter().map(|cost| cost.map(|cost| cost.double)).collect::<Float64Array>())
-        }
+        CostForm::Double => Arc::new(
+            values
+                .iter()
+                .map(|cost| cost.map(|cost| cost.double))
+                .collect::<Float64Array>(),
+        ),
         CostForm::Decimal(precision, scale) => {
             let scaled = |cost: &Cost| {
                 let pico = i128::try_from(shape.cost.pico(cost)?).unwrap();
@@ -423,7 +459,8 @@ fn costs(values: &[Option<&Cost>], shape: &Shape) -> ArrayRef {
         }
         CostForm::Text => {
             let texts = values.iter().map(|cost| {
-                cost.filter(|cost| !cost.double.is_nan()).map(|cost| cost.text.as_str())
+                cost.filter(|cost| !cost.double.is_nan())
+                    .map(|cost| cost.text.as_str())
             });
             text(texts.collect(), shape)
         }
@@ -432,7 +469,10 @@ fn costs(values: &[Option<&Cost>], shape: &Shape) -> ArrayRef {
 
 #[cfg(test)]
 mod tests {
+    use parquet::basic::{GzipLevel, ZstdLevel};
     use parquet::file::reader::{FileReader, SerializedFileReader};
+    use parquet::record::Field as ParquetField;
+    use parquet::schema::printer::print_schema;
     use proptest::strategy::{Strategy, ValueTree};
     use proptest::test_runner::TestRunner;
 
@@ -450,7 +490,12 @@ mod tests {
         assert!(runs.len() > 10);
         for layout in [Layout::V1, Layout::V2, Layout::Flat, Layout::SingleFile] {
             let dir = tempfile::tempdir().unwrap();
-            let shape = Shape { layout, n_files: 3, shuffle_seed: Some(5), ..Shape::default() };
+            let shape = Shape {
+                layout,
+                n_files: 3,
+                shuffle_seed: Some(5),
+                ..Shape::default()
+            };
             let written = write(dir.path(), &runs, &shape);
             let mut rows: Vec<usize> = written.iter().flat_map(|file| file.rows.clone()).collect();
             rows.sort_unstable();
@@ -475,10 +520,19 @@ mod tests {
             run.session_id
         );
         for (layout, rest) in [
-            (Layout::V1, "runs/year=2026/month=08/day=11/part-00000.parquet"),
-            (Layout::V2, "resource=runs/year=2026/month=8/day=11/part-00000.parquet"),
+            (
+                Layout::V1,
+                "runs/year=2026/month=08/day=11/part-00000.parquet",
+            ),
+            (
+                Layout::V2,
+                "resource=runs/year=2026/month=8/day=11/part-00000.parquet",
+            ),
         ] {
-            let shape = Shape { layout, ..Shape::default() };
+            let shape = Shape {
+                layout,
+                ..Shape::default()
+            };
             let written = write(dir.path(), std::slice::from_ref(&run), &shape);
             assert_eq!(written[0].path, dir.path().join(&project).join(rest));
         }
@@ -487,26 +541,149 @@ mod tests {
     #[test]
     fn every_form_can_be_written() {
         let runs = some_runs();
-        let base = Shape { layout: Layout::Flat, row_group_rows: 7, ..Shape::default() };
+        let base = Shape {
+            layout: Layout::Flat,
+            row_group_rows: 7,
+            ..Shape::default()
+        };
         let shapes = [
-            Shape { time: TimeForm::NanosUtc, cost: CostForm::Decimal(38, 18), ..base.clone() },
-            Shape { time: TimeForm::MicrosUtc, cost: CostForm::Decimal(19, 12), ..base.clone() },
-            Shape { time: TimeForm::MicrosNaive, cost: CostForm::Text, ..base.clone() },
-            Shape { time: TimeForm::Text, text: TextForm::Binary, ..base.clone() },
-            Shape { lists: ListForm::List, tokens: TokenForm::Int32, ..base.clone() },
-            Shape { ids: IdForm::Quoted, tokens: TokenForm::Double, ..base.clone() },
-            Shape { ids: IdForm::Binary, arrow_schema: true, ..base.clone() },
-            Shape { compression: Compression::ZSTD(Default::default()), ..base.clone() },
-            Shape { compression: Compression::GZIP(Default::default()), ..base.clone() },
-            Shape { compression: Compression::UNCOMPRESSED, dropped: vec!["id", "tags"], ..base },
+            Shape {
+                time: TimeForm::NanosUtc,
+                cost: CostForm::Decimal(38, 18),
+                ..base.clone()
+            },
+            Shape {
+                time: TimeForm::MicrosUtc,
+                cost: CostForm::Decimal(19, 12),
+                ..base.clone()
+            },
+            Shape {
+                time: TimeForm::MicrosNaive,
+                cost: CostForm::Text,
+                ..base.clone()
+            },
+            Shape {
+                time: TimeForm::Text,
+                text: TextForm::Binary,
+                ..base.clone()
+            },
+            Shape {
+                lists: ListForm::List,
+                tokens: TokenForm::Int32,
+                ..base.clone()
+            },
+            Shape {
+                ids: IdForm::Quoted,
+                tokens: TokenForm::Double,
+                ..base.clone()
+            },
+            Shape {
+                ids: IdForm::Binary,
+                arrow_schema: true,
+                ..base.clone()
+            },
+            Shape {
+                compression: Compression::ZSTD(ZstdLevel::default()),
+                ..base.clone()
+            },
+            Shape {
+                compression: Compression::GZIP(GzipLevel::default()),
+                ..base.clone()
+            },
+            Shape {
+                compression: Compression::UNCOMPRESSED,
+                dropped: vec!["id", "tags"],
+                ..base
+            },
         ];
         for shape in shapes {
             let dir = tempfile::tempdir().unwrap();
             let written = write(dir.path(), &runs, &shape);
             let reader = SerializedFileReader::new(File::open(&written[0].path).unwrap()).unwrap();
-            let n_columns = reader.metadata().file_metadata().schema_descr().num_columns();
+            let n_columns = reader
+                .metadata()
+                .file_metadata()
+                .schema_descr()
+                .num_columns();
             assert_eq!(n_columns, 29 - shape.dropped.len());
             assert_eq!(reader.num_row_groups(), runs.len().div_ceil(7));
+        }
+    }
+
+    #[test]
+    fn column_types_are_those_of_the_exporters() {
+        let schema = |shape: &Shape| {
+            let dir = tempfile::tempdir().unwrap();
+            let runs = [Run::completed_root(1, 0, 1)];
+            let written = write(dir.path(), &runs, shape);
+            let reader = SerializedFileReader::new(File::open(&written[0].path).unwrap()).unwrap();
+            let footer = reader.metadata().file_metadata();
+            assert_eq!(footer.key_value_metadata(), None);
+            let mut text = Vec::new();
+            print_schema(&mut text, footer.schema());
+            String::from_utf8(text).unwrap()
+        };
+        let v1 = schema(&Shape::default());
+        assert!(
+            v1.contains("OPTIONAL INT64 start_time (TIMESTAMP(NANOS,false));"),
+            "{v1}"
+        );
+        assert!(v1.contains("OPTIONAL BYTE_ARRAY id (STRING);"), "{v1}");
+        assert!(v1.contains("OPTIONAL DOUBLE total_cost;"), "{v1}");
+        assert!(v1.contains("OPTIONAL BOOLEAN is_root;"), "{v1}");
+        let other = schema(&Shape {
+            time: TimeForm::MicrosUtc,
+            cost: CostForm::Decimal(18, 12),
+            text: TextForm::Binary,
+            ..Shape::default()
+        });
+        assert!(
+            other.contains("OPTIONAL INT64 end_time (TIMESTAMP(MICROS,true));"),
+            "{other}"
+        );
+        assert!(
+            other.contains("OPTIONAL INT64 total_cost (DECIMAL(18,12));"),
+            "{other}"
+        );
+        assert!(other.contains("OPTIONAL BYTE_ARRAY name;"), "{other}");
+    }
+
+    #[test]
+    fn values_come_back() {
+        let runs = some_runs();
+        let dir = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            layout: Layout::SingleFile,
+            shuffle_seed: Some(1),
+            ..Shape::default()
+        };
+        let written = &write(dir.path(), &runs, &shape)[0];
+        let reader = SerializedFileReader::new(File::open(&written.path).unwrap()).unwrap();
+        for (&row, record) in written.rows.iter().zip(reader.get_row_iter(None).unwrap()) {
+            let (run, record) = (&runs[row], record.unwrap());
+            let fields: BTreeMap<&String, &ParquetField> = record.get_column_iter().collect();
+            let field = |name: &str| fields[&name.to_owned()];
+            let text = |value: Option<&str>| {
+                value.map_or(ParquetField::Null, |text| {
+                    ParquetField::Str(text.to_owned())
+                })
+            };
+            assert_eq!(*field("id"), text(Some(&run.id.to_string())));
+            assert_eq!(*field("status"), text(run.status.as_deref()));
+            assert_eq!(
+                *field("feedback_stats"),
+                text(run.feedback_stats.as_deref())
+            );
+            let tokens = run
+                .total_tokens
+                .map_or(ParquetField::Null, ParquetField::Long);
+            assert_eq!(*field("total_tokens"), tokens);
+            let bits = |field: &ParquetField| match field {
+                ParquetField::Double(value) => Some(value.to_bits()),
+                _ => None,
+            };
+            let cost = run.total_cost.as_ref().map(|cost| cost.double.to_bits());
+            assert_eq!(bits(field("total_cost")), cost);
         }
     }
 }
