@@ -28,8 +28,11 @@ fn batches(n_groups: i64) -> Vec<RecordBatch> {
             let latencies: Int64Array = (0..BATCH_ROWS)
                 .map(|_| (1e4 * 1e4_f64.powf(rng.random())) as i64)
                 .collect();
-            RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(groups), Arc::new(latencies)])
-                .unwrap()
+            RecordBatch::try_new(
+                Arc::clone(&schema),
+                vec![Arc::new(groups), Arc::new(latencies)],
+            )
+            .unwrap()
         })
         .collect()
 }
@@ -37,17 +40,31 @@ fn batches(n_groups: i64) -> Vec<RecordBatch> {
 fn aggregate(c: &mut Criterion) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let mut bench = c.benchmark_group("aggregate");
-    bench.sample_size(10).throughput(Throughput::Elements(N_ROWS as u64));
-    for (name, n_groups) in [("ungrouped", 1), ("10 groups", 10), ("50000 groups", 50_000)] {
+    bench
+        .sample_size(10)
+        .throughput(Throughput::Elements(N_ROWS as u64));
+    for (name, n_groups) in [
+        ("ungrouped", 1),
+        ("10 groups", 10),
+        ("50000 groups", 50_000),
+    ] {
         let batches = batches(n_groups);
         bench.bench_function(name, |b| {
             b.to_async(&runtime).iter(|| async {
                 let config = SessionConfig::new().with_target_partitions(2);
                 let ctx = SessionContext::new_with_config(config);
                 let sketch = runtally::tally::hdr_sketch().call(vec![ident("latency_us")]);
-                let by = if n_groups == 1 { vec![] } else { vec![ident("group")] };
+                let by = if n_groups == 1 {
+                    vec![]
+                } else {
+                    vec![ident("group")]
+                };
                 let rows = ctx.read_batches(batches.clone()).unwrap();
-                rows.aggregate(by, vec![sketch]).unwrap().collect().await.unwrap()
+                rows.aggregate(by, vec![sketch])
+                    .unwrap()
+                    .collect()
+                    .await
+                    .unwrap()
             });
         });
     }

@@ -10,7 +10,11 @@ fn session(c: &mut Criterion) {
     bench.sample_size(10);
     for rows in [100_000, 1_000_000] {
         let dir = tempfile::tempdir().unwrap();
-        let options = Options { rows, projects: 1, ..Options::default() };
+        let options = Options {
+            rows,
+            projects: 1,
+            ..Options::default()
+        };
         let summary = generate::generate(dir.path(), &options).unwrap();
         let request = Request {
             projects: Projects::Only,
@@ -19,10 +23,14 @@ fn session(c: &mut Criterion) {
         let answer = || async {
             let engine = Engine::new(&Limits::default()).unwrap();
             let source = Source::open([dir.path()], &SourceOptions::default()).unwrap();
-            runtally::sessions(&engine, &source, &request).await.unwrap()
+            runtally::sessions(&engine, &source, &request)
+                .await
+                .unwrap()
         };
         bench.throughput(Throughput::Elements(summary.rows));
-        bench.bench_function(format!("{rows} rows"), |b| b.to_async(&runtime).iter(answer));
+        bench.bench_function(format!("{rows} rows"), |b| {
+            b.to_async(&runtime).iter(answer)
+        });
         bench.throughput(Throughput::Bytes(summary.bytes));
         bench.bench_function(format!("{rows} rows, bytes of the files"), |b| {
             b.to_async(&runtime).iter(answer);

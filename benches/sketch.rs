@@ -32,7 +32,9 @@ fn record(c: &mut Criterion) {
     group.bench_function("hdrhistogram, 1000000", |b| {
         b.iter(|| {
             let mut histogram = hdrhistogram::Histogram::<u64>::new(3).unwrap();
-            values.iter().for_each(|value| histogram.record(*value).unwrap());
+            values
+                .iter()
+                .for_each(|value| histogram.record(*value).unwrap());
             histogram
         });
     });
@@ -59,7 +61,9 @@ fn merge(c: &mut Criterion) {
 fn read(c: &mut Criterion) {
     for n in [200, 10_000, 1_000_000] {
         let sketch = sketch_of(&latencies(n));
-        c.bench_function(&format!("sketch/serialize/{n}"), |b| b.iter(|| sketch.to_bytes()));
+        c.bench_function(&format!("sketch/serialize/{n}"), |b| {
+            b.iter(|| sketch.to_bytes())
+        });
         let bytes = sketch.to_bytes();
         c.bench_function(&format!("sketch/deserialize/{n}"), |b| {
             b.iter(|| Sketch::from_bytes(black_box(&bytes)).unwrap());

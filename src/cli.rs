@@ -93,11 +93,21 @@ struct Question {
     source: Vec<PathBuf>,
 
     /// Only traces that start at or after this: 2026-10-01, 2026-10-01T12:00:00Z, 7d, yesterday.
-    #[arg(long, alias = "stats-start-time", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        alias = "stats-start-time",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
     since: Option<String>,
 
     /// Only traces that start before this.
-    #[arg(long, alias = "stats-end-time", value_name = "TIME", allow_hyphen_values = true)]
+    #[arg(
+        long,
+        alias = "stats-end-time",
+        value_name = "TIME",
+        allow_hyphen_values = true
+    )]
     until: Option<String>,
 
     /// What ages and words count from, instead of the clock.
@@ -178,7 +188,9 @@ pub(crate) fn main() -> ExitCode {
         }
         Err(_) => {
             let what = last_panic().unwrap_or_default();
-            say(&format!("error: a fault in runtally itself, please report it: {what}"));
+            say(&format!(
+                "error: a fault in runtally itself, please report it: {what}"
+            ));
             Exit::Failed.into()
         }
     }
@@ -237,7 +249,8 @@ impl Question {
             let us = clock.moment(now)?;
             clock.now = DateTime::from_timestamp_micros(us).unwrap_or(clock.now);
         }
-        let moment = |text: &Option<String>| text.as_ref().map(|text| clock.moment(text)).transpose();
+        let moment =
+            |text: &Option<String>| text.as_ref().map(|text| clock.moment(text)).transpose();
         Window::new(moment(&self.since)?, moment(&self.until)?)
     }
 
@@ -312,20 +325,24 @@ fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(),
     }
 }
 
-fn to_file(
-    path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
     let file = tempfile::Builder::new()
         .permissions(permissions())
         .tempfile_in(folder.unwrap_or(Path::new(".")));
     let file = file.map_err(|error| unwritable(path, error))?;
     let mut out = io::BufWriter::new(file);
     write(&mut out).map_err(|error| unwritable(path, error))?;
-    let file = out.into_inner().map_err(|error| unwritable(path, error.into_error()))?;
-    file.as_file().sync_all().map_err(|error| unwritable(path, error))?;
-    file.persist(path).map_err(|error| unwritable(path, error.error))?;
+    let file = out
+        .into_inner()
+        .map_err(|error| unwritable(path, error.into_error()))?;
+    file.as_file()
+        .sync_all()
+        .map_err(|error| unwritable(path, error))?;
+    file.persist(path)
+        .map_err(|error| unwritable(path, error.error))?;
     Ok(())
 }
 

@@ -105,7 +105,7 @@ impl Sessions {
 /// none or several have; [`Error::BadInput`] with the path of the first file that cannot be read as what
 /// it should be; [`Error::Memory`] where the limit does not suffice.
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
-    let tallied = engine.answer(source, request).await?;
+    let tallied = engine::answer(engine, source, request).await?;
     let mut warnings = Vec::new();
     let mut sessions = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
@@ -142,7 +142,10 @@ fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
         problem: format!("project {id}: none of its runs has a {what}"),
     };
     Ok(Known {
-        tenant_id: *facts.tenants.first().ok_or_else(|| nothing_says("tenant"))?,
+        tenant_id: *facts
+            .tenants
+            .first()
+            .ok_or_else(|| nothing_says("tenant"))?,
         start_us: facts.start_us.ok_or_else(|| nothing_says("start_time"))?,
         errors: has(&[Column::IsError]),
         streaming: has(&[Column::EndTime, Column::FirstTokenTime]),

@@ -56,10 +56,7 @@ pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<Logica
         .alias(tally::FEEDBACK.name);
     let roots = LogicalPlanBuilder::new(runs)
         .filter(ident(Column::IsRoot.name()))?
-        .project([
-            ident(Column::Id.name()),
-            ident(Column::SessionId.name()),
-        ])?
+        .project([ident(Column::Id.name()), ident(Column::SessionId.name())])?
         .build()?;
     LogicalPlanBuilder::new(records)
         .join(

@@ -185,7 +185,10 @@ mod tests {
     fn moments_in_every_form() {
         let utc = clock(Tz::UTC);
         assert_eq!(text(&utc, "2026-10-01"), "2026-10-01T00:00:00Z");
-        assert_eq!(text(&utc, "2026-10-01T12:30:00.5"), "2026-10-01T12:30:00.5Z");
+        assert_eq!(
+            text(&utc, "2026-10-01T12:30:00.5"),
+            "2026-10-01T12:30:00.5Z"
+        );
         assert_eq!(
             text(&utc, "2026-10-01T12:30:00+02:00"),
             "2026-10-01T10:30:00Z"

@@ -9,7 +9,7 @@ pub(crate) mod files;
 pub(crate) mod footer;
 pub(crate) mod format;
 pub(crate) mod listing;
-pub mod projects;
+pub(crate) mod projects;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -25,9 +25,7 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::functions_aggregate::expr_fn::{max, min};
-use datafusion::logical_expr::{
-    EmptyRelation, LogicalPlan, LogicalPlanBuilder, ident, lit,
-};
+use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use datafusion::object_store::{ObjectStoreExt, path::Path as ObjectPath};
 use futures::{StreamExt, TryStreamExt};
 use uuid::Uuid;
@@ -82,19 +80,26 @@ impl Source {
         paths: impl IntoIterator<Item = P>,
         options: &SourceOptions,
     ) -> Result<Self> {
-        let paths: Vec<PathBuf> = paths.into_iter().map(|path| path.as_ref().to_owned()).collect();
+        let paths: Vec<PathBuf> = paths
+            .into_iter()
+            .map(|path| path.as_ref().to_owned())
+            .collect();
         let listing = listing::list(&paths)?;
         let side_files = match &options.projects {
             Some(path) => vec![path.clone()],
             None => listing.side_files,
         };
-        let metadata = projects::read_project_files(&side_files)?;
-        let feedback = options.feedback.as_ref().map(|path| {
-            projects::read_feedback(path)
-        });
+        let metadata = projects::read_projects(&side_files)?;
+        let feedback = options
+            .feedback
+            .as_ref()
+            .map(|path| projects::read_feedback(path));
         Ok(Self {
             listed: listing.files,
-            metadata: metadata.into_iter().map(|project| (project.id, project)).collect(),
+            metadata: metadata
+                .into_iter()
+                .map(|project| (project.id, project))
+                .collect(),
             feedback: feedback.transpose()?,
         })
     }
@@ -125,7 +130,10 @@ impl Source {
         if let Ok(id) = Uuid::try_parse(asked) {
             return Some(id);
         }
-        let mut named = self.metadata.values().filter(|project| project.has_name(asked));
+        let mut named = self
+            .metadata
+            .values()
+            .filter(|project| project.has_name(asked));
         // Of several with one name, some may have no run: that the files must say.
         let first = named.next();
         first.filter(|_| named.next().is_none()).map(|one| one.id)
@@ -134,7 +142,11 @@ impl Source {
     /// The one of these projects that has the name; else the one whose name or id begins as asked.
     pub(crate) fn resolve(&self, asked: &str, existing: &BTreeSet<Uuid>) -> Result<Uuid> {
         let chosen = |is_meant: &dyn Fn(Uuid) -> bool| -> Vec<Uuid> {
-            existing.iter().copied().filter(|id| is_meant(*id)).collect()
+            existing
+                .iter()
+                .copied()
+                .filter(|id| is_meant(*id))
+                .collect()
         };
         let project = |id: Uuid| self.metadata.get(&id);
         let mut matching = chosen(&|id| project(id).is_some_and(|known| known.has_name(asked)));
@@ -142,7 +154,8 @@ impl Source {
             let lower = asked.to_ascii_lowercase();
             matching = chosen(&|id| {
                 let name = project(id).and_then(|known| known.name.as_deref());
-                id.to_string().starts_with(&lower) || name.is_some_and(|name| name.starts_with(asked))
+                id.to_string().starts_with(&lower)
+                    || name.is_some_and(|name| name.starts_with(asked))
             });
         }
         match matching.as_slice() {
@@ -190,11 +203,18 @@ impl Source {
 
     /// The projects that the files' paths name.
     pub(crate) fn projects_in_paths(&self) -> BTreeSet<Uuid> {
-        self.listed.iter().filter_map(|file| file.keys.project).collect()
+        self.listed
+            .iter()
+            .filter_map(|file| file.keys.project)
+            .collect()
     }
 
     fn label(&self, id: Uuid) -> String {
-        match self.metadata.get(&id).and_then(|project| project.name.as_ref()) {
+        match self
+            .metadata
+            .get(&id)
+            .and_then(|project| project.name.as_ref())
+        {
             Some(name) => format!("{name} ({id})"),
             None => id.to_string(),
         }
@@ -326,11 +346,15 @@ impl Files {
                 let tenants = [uuid_at(batch, 2, row)?, uuid_at(batch, 3, row)?];
                 let starts = batch.column(1).as_primitive::<TimestampMicrosecondType>();
                 let shape = batch.column(4).as_primitive::<Int64Type>().value(row);
-                let shape = usize::try_from(shape).ok().and_then(|shape| shapes.get(shape));
+                let shape = usize::try_from(shape)
+                    .ok()
+                    .and_then(|shape| shapes.get(shape));
                 projects.entry(project).or_default().add(Facts {
                     tenants: tenants.into_iter().flatten().collect(),
                     start_us: starts.is_valid(row).then(|| starts.value(row)),
-                    columns: shape.map(|shape| shape.sample.columns()).unwrap_or_default(),
+                    columns: shape
+                        .map(|shape| shape.sample.columns())
+                        .unwrap_or_default(),
                 });
             }
         }
@@ -345,7 +369,10 @@ impl Files {
         window: &Window,
         project: Option<Uuid>,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let files = self.files.iter().filter(|file| file.may_hold(window, project));
+        let files = self
+            .files
+            .iter()
+            .filter(|file| file.may_hold(window, project));
         let plans = shapes(files.cloned().collect()).into_iter().map(|shape| {
             let mut plan = shape.scan(columns, window)?;
             if let Some(project) = project.filter(|_| !shape.sample.project.is_proven) {
@@ -411,7 +438,8 @@ impl SourceFile {
     }
 
     fn range_us(&self) -> Option<(i64, i64)> {
-        self.footer.range_us(self.format.column_of(Column::StartTime)?)
+        self.footer
+            .range_us(self.format.column_of(Column::StartTime)?)
     }
 
     fn columns(&self) -> BTreeSet<Column> {
@@ -420,7 +448,8 @@ impl SourceFile {
     }
 
     fn may_hold(&self, window: &Window, project: Option<Uuid>) -> bool {
-        let of_project = !self.project.is_proven || project.is_none() || self.project.value == project;
+        let of_project =
+            !self.project.is_proven || project.is_none() || self.project.value == project;
         let in_window = self
             .range_us()
             .is_none_or(|(first, last)| window.meets(first, last));
@@ -440,13 +469,15 @@ impl SourceFile {
     fn partitioned(&self) -> PartitionedFile {
         let fields = self.footer.schema.fields().iter().map(|field| {
             let kind = self.format.read_as(field);
-            Arc::new(field.as_ref().clone().with_data_type(
-                kind.unwrap_or_else(|| field.data_type().clone()),
-            ))
+            Arc::new(
+                field
+                    .as_ref()
+                    .clone()
+                    .with_data_type(kind.unwrap_or_else(|| field.data_type().clone())),
+            )
         });
-        let constants = [self.project, self.tenant].map(|constant| {
-            ScalarValue::Utf8View(constant.value.map(|id| id.to_string()))
-        });
+        let constants = [self.project, self.tenant]
+            .map(|constant| ScalarValue::Utf8View(constant.value.map(|id| id.to_string())));
         self.scan
             .clone()
             .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
@@ -474,8 +505,7 @@ impl Shape {
             vec![constant(format::PROJECT), constant(format::TENANT)],
             self.files.clone(),
         );
-        let mut plan =
-            LogicalPlanBuilder::scan("runs", provider_as_source(Arc::new(table)), None)?;
+        let mut plan = LogicalPlanBuilder::scan("runs", provider_as_source(Arc::new(table)), None)?;
         let SourceFile { format, footer, .. } = self.sample.as_ref();
         if let Some(within) = format.within(window, footer) {
             plan = plan.filter(within)?;
@@ -522,15 +552,17 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
 impl SourceFile {
     /// Which rules hold for the columns that have several.
     fn rules(&self) -> [Option<usize>; 2] {
-        [Column::IsRoot, Column::IsError]
-            .map(|column| self.format.rule_index(column, &self.footer))
+        [Column::IsRoot, Column::IsError].map(|column| self.format.rule_index(column, &self.footer))
     }
 }
 
 /// Reads one file's footer; `None` where it has no runs.
 async fn open(ctx: SessionContext, listed: Listed) -> Result<Option<SourceFile>> {
     let path = listed.path.clone();
-    let bad = |problem: String| Error::BadInput { path: path.clone(), problem };
+    let bad = |problem: String| Error::BadInput {
+        path: path.clone(),
+        problem,
+    };
     let task = tokio::spawn(async move {
         let runtime = ctx.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
@@ -545,7 +577,12 @@ async fn open(ctx: SessionContext, listed: Listed) -> Result<Option<SourceFile>>
     let (listed, scan, footer) = task
         .await
         .map_err(|_| bad("its footer is damaged".to_owned()))?
-        .map_err(|error| bad(format!("no readable Parquet file: {}", error.strip_backtrace())))?;
+        .map_err(|error| {
+            bad(format!(
+                "no readable Parquet file: {}",
+                error.strip_backtrace()
+            ))
+        })?;
     if footer.n_rows == 0 {
         return Ok(None);
     }
@@ -590,6 +627,7 @@ pub(crate) fn uuid_at(batch: &RecordBatch, column: usize, row: usize) -> Result<
 
 pub(crate) fn no_project() -> Error {
     Error::BadData {
-        problem: "a run without a project: neither its session_id nor the path says which".to_owned(),
+        problem: "a run without a project: neither its session_id nor the path says which"
+            .to_owned(),
     }
 }

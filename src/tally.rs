@@ -5,6 +5,7 @@
 //! commutative monoid: every part is an integer, a sorted map or a sketch, no float is accumulated, so
 //! merging in any order gives the same bytes.
 
+mod exact;
 pub mod feedback;
 pub mod money;
 pub(crate) mod part_udaf;
@@ -19,8 +20,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Int8Array, LargeBinaryArray,
-    RecordBatch, StringViewArray, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Decimal128Array, Int8Array, LargeBinaryArray, RecordBatch,
+    StringViewArray, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{
     DataType, Decimal128Type, Field, Int8Type, Int64Type, Schema, SchemaRef, TimeUnit,
@@ -251,8 +252,10 @@ impl Tally {
     ///
     /// [`Error::BadData`] where the arrays do not fit together, which cannot happen.
     pub fn to_batch(tallies: &BTreeMap<Uuid, Self>) -> Result<RecordBatch> {
-        let projects: StringViewArray =
-            tallies.keys().map(|project| Some(project.to_string())).collect();
+        let projects: StringViewArray = tallies
+            .keys()
+            .map(|project| Some(project.to_string()))
+            .collect();
         let rows: Vec<&Self> = tallies.values().collect();
         let columns = COLUMNS.iter().map(|column| column_of(*column, &rows));
         let columns = std::iter::once(Arc::new(projects) as ArrayRef).chain(columns);
@@ -339,7 +342,9 @@ fn column_of(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
             Arc::new(times.collect::<TimestampMicrosecondArray>())
         }
         TRACE_TIER => {
-            let ranks = tallies.iter().map(|tally| tally.trace_tier.map(TraceTier::rank));
+            let ranks = tallies
+                .iter()
+                .map(|tally| tally.trace_tier.map(TraceTier::rank));
             Arc::new(ranks.collect::<Int8Array>())
         }
         _ => bytes(|tally| tally.feedback.to_bytes()),

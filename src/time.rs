@@ -14,7 +14,7 @@ const CYCLE_US: i64 = 146_097 * 86_400 * 1_000_000;
 ///
 /// `None` where the text is no such instant, a date alone included.
 #[must_use]
-pub fn parse_time(text: &str) -> Option<i64> {
+pub(crate) fn parse_time(text: &str) -> Option<i64> {
     let text = text.trim();
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
@@ -28,7 +28,7 @@ pub fn parse_time(text: &str) -> Option<i64> {
 /// Years outside 0..=9999, which RFC 3339 has not, get a sign and at least six
 /// digits, as ISO 8601 expands them.
 #[must_use]
-pub fn format_time(us: i64) -> String {
+pub(crate) fn format_time(us: i64) -> String {
     // Within one cycle of 1970 the calendar library knows every instant; the
     // years of the whole cycles are added to what it says.
     let cycles = us.div_euclid(CYCLE_US);

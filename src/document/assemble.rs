@@ -56,9 +56,7 @@ pub(crate) fn assemble(
     let percentile = |sketch: fn(&Tally) -> &Sketch, quantile: Quantile| {
         tally.and_then(|tally| sketch(tally).quantile_thousandths(quantile).map(Seconds))
     };
-    let last_start = tally
-        .and_then(|tally| tally.last_start_us)
-        .map(Timestamp);
+    let last_start = tally.and_then(|tally| tally.last_start_us).map(Timestamp);
     let live = metadata.and_then(|project| project.last_run_start_time_live);
     let tier = metadata
         .and_then(|project| project.trace_tier)

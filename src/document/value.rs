@@ -75,10 +75,16 @@ mod tests {
     #[test]
     fn seconds_have_no_float_noise() {
         assert_eq!(Seconds(13_093_320_000).as_f64(), 13.09332);
-        assert_eq!(serde_json::to_string(&Seconds(1_000_000_000)).unwrap(), "1.0");
+        assert_eq!(
+            serde_json::to_string(&Seconds(1_000_000_000)).unwrap(),
+            "1.0"
+        );
         assert_eq!(serde_json::to_string(&Seconds(1)).unwrap(), "1e-9");
         // Beyond 2⁵³ nanoseconds, where dividing doubles would round twice.
-        assert_eq!(Seconds(9_007_199_254_740_993_001).as_f64(), 9_007_199_254.740_993);
+        assert_eq!(
+            Seconds(9_007_199_254_740_993_001).as_f64(),
+            9_007_199_254.740_993
+        );
     }
 
     #[test]

@@ -13,9 +13,9 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, ArrowTimestampType, DataType, Decimal128Type, Float64Type,
-    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-    TimestampNanosecondType, TimestampSecondType,
+    ArrowPrimitiveType, ArrowTimestampType, DataType, Decimal128Type, Float64Type, Int64Type,
+    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
 use datafusion::logical_expr::{
@@ -178,7 +178,7 @@ fn scaled_up<T: ArrowTimestampType>(
 }
 
 fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
-    const EXPECTED: &str = "a cost in dollars";
+    const EXPECTED: &str = "a cost within 9 223 372 dollars";
     match values.data_type() {
         DataType::Float64 => from_floats(values.as_primitive::<Float64Type>(), column),
         DataType::Float32 => {
@@ -219,7 +219,8 @@ fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<Arr
         let Some(dollars) = value else {
             return Ok(None);
         };
-        money::pico_from_f64(dollars).map_err(|_| bad(column, "a finite cost in dollars", dollars))
+        money::pico_from_f64(dollars)
+            .map_err(|_| bad(column, "a cost within 9 223 372 dollars", dollars))
     }))
 }
 
@@ -278,10 +279,7 @@ fn is_plain_id(id: &str) -> bool {
 
 fn plain_id(id: &str) -> String {
     let bare = id.trim().trim_matches('"');
-    Uuid::try_parse(bare).map_or_else(
-        |_| bare.to_owned(),
-        |uuid| uuid.as_hyphenated().to_string(),
-    )
+    Uuid::try_parse(bare).map_or_else(|_| bare.to_owned(), |uuid| uuid.as_hyphenated().to_string())
 }
 
 fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> Result<ArrayRef> {

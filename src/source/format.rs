@@ -65,7 +65,12 @@ impl Format {
             start.is_some_and(|start| footer.has(start))
         });
         recognized.copied().ok_or_else(|| {
-            let columns: Vec<_> = footer.schema.fields().iter().map(|f| f.name().as_str()).collect();
+            let columns: Vec<_> = footer
+                .schema
+                .fields()
+                .iter()
+                .map(|f| f.name().as_str())
+                .collect();
             format!(
                 "expected a file of runs with a column start_time, found {}",
                 if columns.is_empty() {
@@ -140,7 +145,11 @@ impl Format {
         let kind = footer.schema.field_with_name(name).ok()?.data_type();
         let (start, unit, zone) = match kind {
             DataType::Timestamp(unit, zone) => (ident(name), *unit, zone.clone()),
-            _ => (read(Column::StartTime, name, footer), TimeUnit::Microsecond, None),
+            _ => (
+                read(Column::StartTime, name, footer),
+                TimeUnit::Microsecond,
+                None,
+            ),
         };
         let bound = |us: Option<i64>| us.map(|us| moment(us, unit, zone.clone()));
         let since = bound(window.since_us()).map(|since| start.clone().gt_eq(since));

@@ -77,13 +77,11 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
         path: path.to_owned(),
         problem: problem.to_owned(),
     };
-    let Some(pattern) = path
-        .to_str()
-        .filter(|text| text.contains(['*', '?', '[']))
-    else {
+    let Some(pattern) = path.to_str().filter(|text| text.contains(['*', '?', '['])) else {
         return Err(missing("no such file or folder"));
     };
-    let matches = glob::glob(pattern).map_err(|error| missing(&format!("no valid glob: {error}")))?;
+    let matches =
+        glob::glob(pattern).map_err(|error| missing(&format!("no valid glob: {error}")))?;
     let paths: Vec<PathBuf> = matches.filter_map(std::result::Result::ok).collect();
     if paths.is_empty() {
         return Err(missing("the glob matches no file or folder"));
@@ -211,7 +209,13 @@ mod tests {
     #[test]
     fn a_file_is_listed_once_and_hidden_ones_never() {
         let dir = tempfile::tempdir().unwrap();
-        for name in ["a.parquet", "b.PARQUET", ".c.parquet", "_d.parquet", "e.txt"] {
+        for name in [
+            "a.parquet",
+            "b.PARQUET",
+            ".c.parquet",
+            "_d.parquet",
+            "e.txt",
+        ] {
             fs::write(dir.path().join(name), "").unwrap();
         }
         fs::create_dir(dir.path().join("tmp")).unwrap();
@@ -222,7 +226,11 @@ mod tests {
             dir.path().join("*.parquet"),
         ];
         let listing = list(&twice).unwrap();
-        let names: Vec<_> = listing.files.iter().map(|file| file.path.file_name().unwrap()).collect();
+        let names: Vec<_> = listing
+            .files
+            .iter()
+            .map(|file| file.path.file_name().unwrap())
+            .collect();
         assert!(names.iter().any(|name| *name == "b.PARQUET"), "{names:?}");
         // The glob names hidden files itself, so they count there; the folder alone does not.
         assert_eq!(list(&twice[..2]).unwrap().files.len(), 2);

@@ -142,24 +142,15 @@ pub enum ProjectsError {
     },
 }
 
-/// Reads projects, sorted by id. Of two records of one project the last one in
-/// the file wins.
+/// Reads the projects of several files as if they were one, sorted by id. Of
+/// two records of one project the last one wins; experiments are numbered over
+/// all files.
 ///
 /// # Errors
 ///
-/// Where the file cannot be read, is neither JSON nor JSON lines, or a record
+/// Where a file cannot be read, is neither JSON nor JSON lines, or a record
 /// has no id or a field of the wrong type.
-pub fn read_projects(path: &Path) -> Result<Vec<Project>, ProjectsError> {
-    read_project_files(&[path])
-}
-
-/// Reads the projects of several files as if they were one. Experiments are
-/// numbered over all of them.
-///
-/// # Errors
-///
-/// Those of [`read_projects`].
-pub fn read_project_files<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>, ProjectsError> {
+pub(crate) fn read_projects<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>, ProjectsError> {
     let mut projects = BTreeMap::new();
     for path in paths {
         let file = SideFile::open(path.as_ref())?;
@@ -179,7 +170,7 @@ pub fn read_project_files<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>, P
 ///
 /// Where the file cannot be read, is neither JSON nor JSON lines, or a record
 /// has no key or a field of the wrong type.
-pub fn read_feedback(path: &Path) -> Result<Vec<FeedbackRecord>, ProjectsError> {
+pub(crate) fn read_feedback(path: &Path) -> Result<Vec<FeedbackRecord>, ProjectsError> {
     let file = SideFile::open(path)?;
     let objects = file.objects("key")?;
     objects.iter().map(read_feedback_record).collect()
@@ -234,7 +225,7 @@ fn read_feedback_record(object: &Object<'_>) -> Result<FeedbackRecord, ProjectsE
 }
 
 /// Numbers the experiments on each dataset from 1, by start and then by id. A
-/// number that the record itself has stays; it takes no place from others.
+/// number that the record itself has stays, and takes no place from others.
 fn number_experiments(projects: &mut [Project]) {
     let mut order: Vec<&mut Project> = projects.iter_mut().collect();
     // One without a start comes last: it is not known to be earlier than any.
@@ -242,7 +233,6 @@ fn number_experiments(projects: &mut [Project]) {
     let mut ordinals: BTreeMap<Uuid, i64> = BTreeMap::new();
     for project in order {
         let Some(dataset) = project.reference_dataset_id else {
-            project.test_run_number = None;
             continue;
         };
         let ordinal = ordinals.entry(dataset).or_default();
@@ -458,7 +448,7 @@ mod tests {
     }
 
     fn projects(text: &str) -> Result<Vec<Project>, ProjectsError> {
-        read_projects(file(text.as_bytes()).path())
+        read_projects(&[file(text.as_bytes()).path()])
     }
 
     fn ids(text: &str) -> Vec<String> {
@@ -565,7 +555,7 @@ mod tests {
             file(format!(r#"{{"id": "{id}", "reference_dataset_id": "{DATASET}"}}"#).as_bytes())
         };
         let files = [on(B), on(A)];
-        let read = read_project_files(&files).unwrap();
+        let read = read_projects(&files).unwrap();
         assert_eq!(numbers(&read), [Some(1), Some(2)]);
     }
 
@@ -614,12 +604,12 @@ mod tests {
             projects("{\"id\": "),
             Err(ProjectsError::Json { .. })
         ));
-        let no_text = read_projects(file(b"[\xff]").path());
+        let no_text = read_projects(&[file(b"[\xff]").path()]);
         assert!(matches!(
             no_text,
             Err(ProjectsError::Encoding { offset: 1, .. })
         ));
-        let no_file = read_projects(Path::new("no/such/file.json"));
+        let no_file = read_projects(&[Path::new("no/such/file.json")]);
         assert!(matches!(no_file, Err(ProjectsError::Io { .. })));
     }
 
@@ -663,7 +653,7 @@ mod tests {
         fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..80), text in "[\\[\\]{}\":,a-z0-9 \n]{0,80}") {
             for bytes in [bytes.as_slice(), text.as_bytes()] {
                 let file = file(bytes);
-                let _ = read_projects(file.path());
+                let _ = read_projects(&[file.path()]);
                 let _ = read_feedback(file.path());
             }
         }

@@ -37,7 +37,7 @@ pub fn hdr_merge() -> Arc<AggregateUDF> {
     udaf::<Merged<Sketch>>()
 }
 
-/// The runs' own feedback summaries (JSON text) → feedback bytes.
+/// The runs' own feedback summaries (JSON text) → feedback bytes; texts that cannot be read are counted.
 pub(crate) fn feedback_tally() -> Arc<AggregateUDF> {
     udaf::<Summaries>()
 }
@@ -153,7 +153,8 @@ impl Feed for Summaries {
     const INPUT: DataType = DataType::Utf8View;
 
     fn feed(part: &mut Feedback, values: &StringViewArray, row: usize) -> Result<()> {
-        part.add_summaries(values.value(row)).map_err(external)
+        part.add_summaries_or_count(values.value(row))
+            .map_err(external)
     }
 }
 
@@ -364,8 +365,7 @@ fn column<F: Feed>(values: &[ArrayRef]) -> Result<&F::Array> {
 
 #[inline]
 fn counts(values: &impl Array, filter: Option<&BooleanArray>, row: usize) -> bool {
-    values.is_valid(row)
-        && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
+    values.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }
 
 fn append(builder: &mut LargeBinaryBuilder, bytes: &[u8]) {

@@ -98,11 +98,12 @@ impl<'a> Reader<'a> {
     where
         T: From<u8> + Shl<usize, Output = T> + BitOr<Output = T>,
     {
+        // The last byte that may come has room for fewer bits, and none may follow.
+        let n_full = 8 * size_of::<T>() / 7;
+        let room = 8 * size_of::<T>() % 7;
         let mut number = T::from(0);
         for (n_read, byte) in self.bytes.iter().enumerate() {
-            // The last byte that may come has room for fewer bits, and none may follow.
-            let room = (8 * size_of::<T>()).saturating_sub(7 * n_read);
-            if room < 7 && byte >> room != 0 {
+            if n_read >= n_full && byte >> room != 0 {
                 return Err(VarintError::Overflow);
             }
             number = number | T::from(byte & 0x7f) << (7 * n_read);
@@ -140,10 +141,7 @@ mod tests {
             assert_eq!(reader.len(), bytes.len());
         }
         let wide = [&[0xff; 18][..], &[4]].concat();
-        assert_eq!(
-            Reader::new(&wide).varint_u128(),
-            Err(VarintError::Overflow)
-        );
+        assert_eq!(Reader::new(&wide).varint_u128(), Err(VarintError::Overflow));
     }
 
     #[test]

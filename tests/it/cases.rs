@@ -30,7 +30,13 @@ fn the_filed_documents_are_printed() {
     for folder in folders() {
         let args = fs::read_to_string(folder.join("args")).unwrap();
         let output = runtally(&folder, &args.lines().collect::<Vec<_>>());
-        assert_eq!(output.code, Some(0), "{}: {}", folder.display(), output.stderr);
+        assert_eq!(
+            output.code,
+            Some(0),
+            "{}: {}",
+            folder.display(),
+            output.stderr
+        );
         let path = folder.join("expected.json");
         if is_blessing {
             fs::write(&path, &output.stdout).unwrap();
@@ -52,7 +58,10 @@ fn the_filed_documents_are_the_references() {
         .iter()
         .map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned())
         .collect();
-    assert_eq!(names, cases.iter().map(|case| case.name).collect::<Vec<_>>());
+    assert_eq!(
+        names,
+        cases.iter().map(|case| case.name).collect::<Vec<_>>()
+    );
     for case in cases {
         let filed = fs::read_to_string(root().join(case.name).join("expected.json")).unwrap();
         assert_same_documents(&documents(&filed), &expected(&case.runs, &case.question));
@@ -159,7 +168,7 @@ fn case(name: &'static str, args: &[&str], runs: Vec<Run>) -> Case {
 
 /// One project, as the first layout has it.
 fn v1() -> Case {
-    let runs = traces(0, 24, FIRST_MIDNIGHT_US + 20 * HOUR_US, 600 * SECOND_US);
+    let runs = traces(0, 24, FIRST_MIDNIGHT_US + 20 * HOUR_US, 1_200 * SECOND_US);
     Case {
         shape: Shape {
             n_files: 2,
@@ -174,7 +183,10 @@ fn v1() -> Case {
 fn v2() -> Case {
     let mut runs = traces(0, 12, FIRST_MIDNIGHT_US, HOUR_US);
     runs.extend(traces(1, 9, FIRST_MIDNIGHT_US + DAY_US, 2 * HOUR_US));
-    for run in runs.iter_mut().filter(|run| run.session_id == project_id(1)) {
+    for run in runs
+        .iter_mut()
+        .filter(|run| run.session_id == project_id(1))
+    {
         run.tenant_id = tenant_id(1);
     }
     Case {
@@ -197,7 +209,12 @@ fn flat_mixed() -> Case {
     let mut runs = Vec::new();
     for project in 0..3 {
         let start = FIRST_MIDNIGHT_US + i64::try_from(project).unwrap() * 7 * HOUR_US;
-        runs.extend(traces(project, 8 + project as u64, start, 1_803 * SECOND_US));
+        runs.extend(traces(
+            project,
+            8 + project as u64,
+            start,
+            1_803 * SECOND_US,
+        ));
     }
     Case {
         shape: Shape {
@@ -216,7 +233,16 @@ fn flat_mixed() -> Case {
 fn window() -> Case {
     let runs = traces(0, 60, FIRST_MIDNIGHT_US, HOUR_US);
     let (since, until) = ("2026-08-13", "2026-08-14T06:00:00Z");
-    let args = ["show", "source", "-z", "Europe/Berlin", "--since", since, "--until", until];
+    let args = [
+        "show",
+        "source",
+        "-z",
+        "Europe/Berlin",
+        "--since",
+        since,
+        "--until",
+        until,
+    ];
     Case {
         question: Question {
             // Midnight in Berlin, where it is summer: two hours before that in UTC.
@@ -232,7 +258,9 @@ fn window() -> Case {
 fn empty_window() -> Case {
     let mut runs = traces(0, 6, FIRST_MIDNIGHT_US, HOUR_US);
     runs.extend(traces(1, 6, FIRST_MIDNIGHT_US + DAY_US, HOUR_US));
-    let last_root = runs.iter().rposition(|run| run.session_id == project_id(0) && run.is_root == Some(true));
+    let last_root = runs
+        .iter()
+        .rposition(|run| run.session_id == project_id(0) && run.is_root == Some(true));
     let mut late = llm_child(&runs[last_root.unwrap()], 77);
     late.start_us = FIRST_MIDNIGHT_US + DAY_US + HOUR_US;
     late.end_us = Some(late.start_us + SECOND_US);
@@ -294,7 +322,13 @@ fn no_stats() -> Case {
         "id": project_id(1), "name": "search", "description": null, "extra": {},
         "start_time": "2026-08-12T05:00:00.5Z", "last_run_start_time_live": "2026-08-13T00:00:00",
     })];
-    let args = ["list", "source", "--no-stats", "--projects", "projects.json"];
+    let args = [
+        "list",
+        "source",
+        "--no-stats",
+        "--projects",
+        "projects.json",
+    ];
     Case {
         side_files: vec![("projects.json", format!("{:#}\n", json!(records)))],
         question: Question {
@@ -309,13 +343,19 @@ fn no_stats() -> Case {
 /// Raw feedback records: scores, labels, comments, on roots, on a child, on the project.
 fn feedback_file() -> Case {
     let runs = traces(0, 6, FIRST_MIDNIGHT_US, HOUR_US);
-    let roots: Vec<Uuid> = runs.iter().filter(|run| run.is_root == Some(true)).map(|run| run.id).collect();
-    let child = runs.iter().find(|run| run.is_root == Some(false)).map(|run| run.id);
+    let roots: Vec<Uuid> = runs
+        .iter()
+        .filter(|run| run.is_root == Some(true))
+        .map(|run| run.id)
+        .collect();
+    let child = runs
+        .iter()
+        .find(|run| run.is_root == Some(false))
+        .map(|run| run.id);
     let on_run = |run: Uuid, key: &str, score: Value, value: Value| {
         json!({
-            "id": Uuid::new_v5(&run, key.as_bytes()), "run_id": run, "session_id": project_id(0),
-            "key": key, "score": score, "value": value, "comment": null,
-            "feedback_source": {"type": "api"},
+            "run_id": run, "session_id": project_id(0), "key": key, "score": score, "value": value,
+            "comment": null, "feedback_source": {"type": "api"},
         })
     };
     let mut records = vec![
@@ -340,7 +380,11 @@ fn feedback_file() -> Case {
             feedback: Some(records),
             ..Question::default()
         },
-        ..case("feedback-file", &["show", "source", "--feedback", "feedback.json"], runs)
+        ..case(
+            "feedback-file",
+            &["show", "source", "--feedback", "feedback.json"],
+            runs,
+        )
     }
 }
 
@@ -367,7 +411,10 @@ fn own_feedback() -> Case {
 /// Lone calls of a model, pending traces, clocks that go backwards, children without their root.
 fn llm_roots_and_pending() -> Case {
     let mut runs = Vec::new();
-    for (run, n) in traces(0, 10, FIRST_MIDNIGHT_US, HOUR_US).into_iter().zip(0..) {
+    for (run, n) in traces(0, 10, FIRST_MIDNIGHT_US, HOUR_US)
+        .into_iter()
+        .zip(0..)
+    {
         match n % 10 {
             // Roots and children take turns: this leaves a child alone, and makes a root of a model.
             0 => {}
@@ -399,7 +446,15 @@ fn llm_roots_and_pending() -> Case {
 /// Costs as JSON numbers: tiny ones, noise of floating point, one that is null, large ones.
 fn number_costs() -> Case {
     let mut runs = traces(0, 8, FIRST_MIDNIGHT_US, HOUR_US);
-    let totals = ["1e-12", "8.2e-6", "0", "1234567.000000000001", "4e-13", "6e-13", "0.5"];
+    let totals = [
+        "1e-12",
+        "8.2e-6",
+        "0",
+        "1234567.000000000001",
+        "4e-13",
+        "6e-13",
+        "0.5",
+    ];
     let roots = runs.iter_mut().filter(|run| run.is_root == Some(true));
     for (run, index) in roots.zip(0..) {
         run.total_cost = totals.get(index).map(|text| Cost::of_text(text));
@@ -416,7 +471,11 @@ fn number_costs() -> Case {
             cost_form: CostForm::Text,
             ..Question::default()
         },
-        ..case("number-costs", &["show", "source", "--cost-format", "number"], runs)
+        ..case(
+            "number-costs",
+            &["show", "source", "--cost-format", "number"],
+            runs,
+        )
     }
 }
 
@@ -424,7 +483,14 @@ fn number_costs() -> Case {
 /// prompt tokens, no total cost.
 fn missing_columns() -> Case {
     let runs = traces(0, 8, FIRST_MIDNIGHT_US, HOUR_US);
-    let dropped = vec!["is_root", "status", "first_token_time", "prompt_tokens", "total_cost", "trace_tier"];
+    let dropped = vec![
+        "is_root",
+        "status",
+        "first_token_time",
+        "prompt_tokens",
+        "total_cost",
+        "trace_tier",
+    ];
     Case {
         shape: Shape {
             empty_parent: true,
@@ -450,7 +516,14 @@ fn traces(project: usize, n: u64, start_us: i64, apart_us: i64) -> Vec<Run> {
         let mut root = Run::completed_root(sequence, start, start + latency);
         root.session_id = project_id(project);
         root.first_token_us = (number % 3 != 0).then_some(start + latency / 3);
-        root.trace_tier = Some(if number % 11 == 5 { "longlived" } else { "shortlived" }.to_owned());
+        root.trace_tier = Some(
+            if number % 11 == 5 {
+                "longlived"
+            } else {
+                "shortlived"
+            }
+            .to_owned(),
+        );
         root.inputs = Some(format!(r#"{{"question": "number {number}?"}}"#));
         root.tags = Some(vec!["prod".to_owned(), format!("group {}", number % 2)]);
         root.extra = Some(r#"{"metadata": {"ls_model_name": "m-1"}, "runtime": {}}"#.to_owned());
@@ -481,7 +554,10 @@ fn llm_child(root: &Run, sequence: u64) -> Run {
         run_type: Some("llm".to_owned()),
         start_us: root.start_us + 1_000,
         is_root: Some(false),
-        dotted_order: root.dotted_order.as_ref().map(|order| format!("{order}.{order}")),
+        dotted_order: root
+            .dotted_order
+            .as_ref()
+            .map(|order| format!("{order}.{order}")),
         ..root.clone()
     }
 }

@@ -54,7 +54,11 @@ fn refusal(dir: &Path, args: &[&str], code: i32) -> String {
     let output = runtally(dir, args);
     assert_eq!(output.code, Some(code), "{args:?}: {}", output.stderr);
     assert_eq!(output.stdout, "", "{args:?}");
-    assert!(output.stderr.contains("error: "), "{args:?}: {}", output.stderr);
+    assert!(
+        output.stderr.contains("error: "),
+        "{args:?}: {}",
+        output.stderr
+    );
     output.stderr
 }
 
@@ -102,14 +106,23 @@ fn show_gives_one_document_and_list_all_of_them() {
     assert_eq!(document.id.0, projects[0].id.to_string());
     assert_eq!(answer(dir.path(), &["session", "exports"]), shown);
     let listed = answer(dir.path(), &["list", "exports"]);
-    assert_eq!(documents(&listed), [serde_json::from_str::<Value>(&shown).unwrap()]);
+    assert_eq!(
+        documents(&listed),
+        [serde_json::from_str::<Value>(&shown).unwrap()]
+    );
 
     let (dir, _) = exports(3);
     let listed = answer(dir.path(), &["list", "exports"]);
     assert_eq!(answer(dir.path(), &["sessions", "exports/"]), listed);
     assert_eq!(mirror::check_list(&listed).len(), 3);
-    let starts: Vec<Value> = documents(&listed).iter().map(|doc| doc["start_time"].clone()).collect();
-    assert!(starts.is_sorted_by(|a, b| a.as_str() >= b.as_str()), "{starts:?}");
+    let starts: Vec<Value> = documents(&listed)
+        .iter()
+        .map(|doc| doc["start_time"].clone())
+        .collect();
+    assert!(
+        starts.is_sorted_by(|a, b| a.as_str() >= b.as_str()),
+        "{starts:?}"
+    );
 }
 
 #[test]
@@ -118,7 +131,10 @@ fn a_project_is_chosen_by_id_name_or_prefix() {
     let listed = documents(&answer(dir.path(), &["list", "exports"]));
     for project in &projects {
         let id = project.id.to_string();
-        let expected = listed.iter().find(|document| document["id"] == id.as_str()).unwrap();
+        let expected = listed
+            .iter()
+            .find(|document| document["id"] == id.as_str())
+            .unwrap();
         let names = || projects.iter().map(|project| project.name.clone());
         let ids = || projects.iter().map(|project| project.id.to_string());
         let asked = [
@@ -128,18 +144,25 @@ fn a_project_is_chosen_by_id_name_or_prefix() {
             project.name.clone(),
             unique_prefix(&project.name, &ids().chain(names()).collect::<Vec<_>>()),
         ];
-        for asked in asked {
-            for flag in ["-p", "--project", "--id", "--name"] {
-                let shown = answer(dir.path(), &["show", "exports", flag, &asked]);
-                assert_eq!(serde_json::from_str::<Value>(&shown).unwrap(), *expected, "{asked}");
-            }
+        for (asked, flag) in asked
+            .iter()
+            .zip(["-p", "--project", "--id", "--name", "-p"])
+        {
+            let shown = answer(dir.path(), &["show", "exports", flag, asked]);
+            let document: Value = serde_json::from_str(&shown).unwrap();
+            assert_eq!(document, *expected, "{asked}");
         }
     }
 }
 
 /// The shortest beginning that no other of these has.
 fn unique_prefix(text: &str, all: &[String]) -> String {
-    let is_unique = |prefix: &&str| all.iter().filter(|other| other.starts_with(*prefix)).count() == 1;
+    let is_unique = |prefix: &&str| {
+        all.iter()
+            .filter(|other| other.starts_with(*prefix))
+            .count()
+            == 1
+    };
     let prefixes = (1..=text.len()).filter_map(|end| text.get(..end));
     prefixes.into_iter().find(is_unique).unwrap().to_owned()
 }
@@ -150,25 +173,40 @@ fn several_projects_need_a_choice() {
     let text = refusal(dir.path(), &["show", "exports"], 2);
     assert!(text.contains("hint: ") && text.contains("-p"), "{text}");
     for project in &projects {
-        assert!(text.contains(&project.name) && text.contains(&project.id.to_string()), "{text}");
+        assert!(
+            text.contains(&project.name) && text.contains(&project.id.to_string()),
+            "{text}"
+        );
     }
 }
 
 #[test]
 fn an_ambiguous_name_lists_its_projects() {
-    let dir = named(&[Some("checkout"), Some("checkout-eu"), Some("search"), Some("search"), None]);
+    let dir = named(&[
+        Some("checkout"),
+        Some("checkout-eu"),
+        Some("search"),
+        Some("search"),
+        None,
+    ]);
     let text = refusal(dir.path(), &["show", "exports", "-p", "check"], 2);
     for (index, name) in ["checkout", "checkout-eu"].into_iter().enumerate() {
-        assert!(text.contains(&format!("{name} ({})", project_id(index))), "{text}");
+        assert!(
+            text.contains(&format!("{name} ({})", project_id(index))),
+            "{text}"
+        );
     }
-    assert!(!text.contains("search") && text.contains("hint: "), "{text}");
+    assert!(
+        !text.contains("search") && text.contains("hint: "),
+        "{text}"
+    );
     // An exact name wins over what it is a prefix of.
     let shown = answer(dir.path(), &["show", "exports", "-p", "checkout"]);
     assert_eq!(mirror::check(&shown).id.0, project_id(0).to_string());
     let text = refusal(dir.path(), &["show", "exports", "-p", "search"], 2);
     assert!(text.contains(&project_id(2).to_string()), "{text}");
     assert!(text.contains(&project_id(3).to_string()), "{text}");
-    refusal(dir.path(), &["show", "exports", "-p", ""], 2);
+    refusal(dir.path(), &["show", "exports", "-p", ""], 3);
     // A project without a name is called by its id.
     let unnamed = project_id(4).to_string();
     let shown = answer(dir.path(), &["show", "exports", "-p", &unnamed[..8]]);
@@ -180,14 +218,21 @@ fn an_unknown_project_is_exit_3() {
     let (dir, projects) = exports(2);
     for asked in ["no-such-thing", "5e7d0000-0000-4000-8000-000000000000"] {
         let text = refusal(dir.path(), &["show", "exports", "-p", asked], 3);
-        assert!(text.contains(asked) && text.contains(&projects[0].name), "{text}");
+        assert!(
+            text.contains(asked) && text.contains(&projects[0].name),
+            "{text}"
+        );
     }
     // A project that only the metadata knows has no document.
     let dir = named(&[Some("here")]);
     let record = json!([{"id": project_id(7), "name": "elsewhere"}]);
     fs::write(dir.path().join("more.json"), record.to_string()).unwrap();
     for asked in ["elsewhere", "else", &project_id(7).to_string()] {
-        refusal(dir.path(), &["show", "exports", "--projects", "more.json", "-p", asked], 3);
+        refusal(
+            dir.path(),
+            &["show", "exports", "--projects", "more.json", "-p", asked],
+            3,
+        );
     }
 }
 
@@ -196,7 +241,12 @@ fn a_source_without_runs_is_exit_1_and_named() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("empty")).unwrap();
     fs::write(dir.path().join("notes.parquet"), "no Parquet").unwrap();
-    for source in ["missing.parquet", "missing/*.parquet", "empty", "notes.parquet"] {
+    for source in [
+        "missing.parquet",
+        "missing/*.parquet",
+        "empty",
+        "notes.parquet",
+    ] {
         for command in ["show", "list"] {
             let text = refusal(dir.path(), &[command, source], 1);
             assert!(text.contains(source), "{text}");
@@ -218,7 +268,14 @@ fn wrong_usage_is_exit_2() {
         &["show", "exports", "--until", "-7d"],
         &["show", "exports", "--now", "later"],
         &["show", "exports", "-z", "Mars/Olympus"],
-        &["show", "exports", "--since", "2026-10-31", "--until", "2026-10-30"],
+        &[
+            "show",
+            "exports",
+            "--since",
+            "2026-10-31",
+            "--until",
+            "2026-10-30",
+        ],
         &["show", "exports", "--cost-format", "euro"],
         &["show", "exports", "-f", "xml"],
         &["show", "exports", "--threads", "0"],
@@ -234,7 +291,10 @@ fn wrong_usage_is_exit_2() {
         assert!(!output.stderr.is_empty(), "{args:?}");
     }
     let text = refusal(dir.path(), &["show", "exports", "--since", "soon"], 2);
-    assert!(text.contains("\"soon\"") && text.contains("hint: "), "{text}");
+    assert!(
+        text.contains("\"soon\"") && text.contains("hint: "),
+        "{text}"
+    );
 }
 
 #[test]
@@ -282,14 +342,12 @@ fn windows_are_the_same_in_every_form() {
     let last_day = show(&["--since", "2026-10-31T00:00:00Z"]);
     assert!(0 < count(&last_day) && count(&last_day) < all);
     for same in [
-        &["--since", "2026-10-31"],
-        &["--stats-start-time", "2026-10-31"],
-        &["--since", "2026-10-31T02:00:00+02:00"],
-        &["--since=2026-10-31T00:00:00"],
-    ]
-    .map(|args| args as &[&str])
-    {
-        assert_eq!(show(same), last_day, "{same:?}");
+        ["--since", "2026-10-31"],
+        ["--stats-start-time", "2026-10-31"],
+        ["--since", "2026-10-31T02:00:00+02:00"],
+        ["--since", "2026-10-31T00:00:00"],
+    ] {
+        assert_eq!(show(&same), last_day, "{same:?}");
     }
     for now in [
         ["--now", "2026-11-01", "--since", "24h"],
@@ -307,7 +365,10 @@ fn windows_are_the_same_in_every_form() {
     ] {
         let by_date = show(&["-z", zone, "--since", "2026-10-31"]);
         assert_eq!(by_date, show(&["--since", midnight]), "{zone}");
-        assert_eq!(by_date, show(&["--timezone", zone, "--since", "2026-10-31"]));
+        assert_eq!(
+            by_date,
+            show(&["--timezone", zone, "--since", "2026-10-31"])
+        );
         assert!(count(&by_date) > count(&last_day), "{zone}");
     }
     // What starts at the end is outside, so that windows that touch add up to the whole.
@@ -365,26 +426,42 @@ fn feedback_comes_from_a_file_where_one_is_given() {
         {"run_id": null, "session_id": project_id(0), "key": "overall", "value": "fine"},
     ]);
     fs::write(dir.path().join("feedback.json"), records.to_string()).unwrap();
-    let text = answer(dir.path(), &["show", "exports", "--feedback", "feedback.json"]);
+    let text = answer(
+        dir.path(),
+        &["show", "exports", "--feedback", "feedback.json"],
+    );
     mirror::check(&text);
     let document: Value = serde_json::from_str(&text).unwrap();
-    let keys: Vec<&String> = document["feedback_stats"].as_object().unwrap().keys().collect();
+    let keys: Vec<&String> = document["feedback_stats"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
     assert_eq!(keys, ["helpful"]);
     assert_eq!(document["feedback_stats"]["helpful"]["n"], 2);
     assert_eq!(document["feedback_stats"]["helpful"]["avg"], 0.75);
-    assert_eq!(document["session_feedback_stats"]["overall"]["values"], json!({"fine": 1}));
+    assert_eq!(
+        document["session_feedback_stats"]["overall"]["values"],
+        json!({"fine": 1})
+    );
 }
 
 #[test]
 fn costs_have_the_same_digits_either_way() {
     let (dir, _) = exports(1);
     let texts = answer(dir.path(), &["show", "exports"]);
-    assert_eq!(answer(dir.path(), &["show", "exports", "--cost-format", "string"]), texts);
+    assert_eq!(
+        answer(dir.path(), &["show", "exports", "--cost-format", "string"]),
+        texts
+    );
     let numbers = answer(dir.path(), &["show", "exports", "--cost-format", "number"]);
     mirror::check_with_numbers(&numbers);
     assert_ne!(numbers, texts);
     let unquoted = texts.lines().map(|line| {
-        let is_cost = line.trim_start().split_once(':').is_some_and(|(key, _)| key.ends_with("_cost\""));
+        let is_cost = line
+            .trim_start()
+            .split_once(':')
+            .is_some_and(|(key, _)| key.ends_with("_cost\""));
         match line.split_once(": ") {
             Some((key, value)) if is_cost => format!("{key}: {}\n", value.replace('"', "")),
             _ => format!("{line}\n"),
@@ -398,7 +475,9 @@ fn json_lines_are_the_documents_of_the_array() {
     let (dir, projects) = exports(3);
     let array = documents(&answer(dir.path(), &["list", "exports", "-f", "json"]));
     let lines = answer(dir.path(), &["list", "exports", "--format", "jsonl"]);
-    let of_lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let of_lines = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
     assert_eq!(of_lines.collect::<Vec<_>>(), array);
     let id = projects[1].id.to_string();
     let one = answer(dir.path(), &["show", "exports", "-p", &id, "-f", "jsonl"]);
@@ -412,13 +491,20 @@ fn output_goes_to_a_file_whole_or_not_at_all() {
     let expected = answer(dir.path(), &["show", "exports"]);
     let out = dir.path().join("out");
     fs::create_dir(&out).unwrap();
-    fs::write(out.join("old.json"), "what was there before, and longer than it will be").unwrap();
+    fs::write(
+        out.join("old.json"),
+        "what was there before, and longer than it will be",
+    )
+    .unwrap();
     for (flag, file) in [("-o", "out/new.json"), ("--output", "out/old.json")] {
         assert_eq!(answer(dir.path(), &["show", "exports", flag, file]), "");
         assert_eq!(fs::read_to_string(dir.path().join(file)).unwrap(), expected);
     }
     answer(dir.path(), &["show", "exports", "-o", "here.json"]);
-    assert_eq!(fs::read_to_string(dir.path().join("here.json")).unwrap(), expected);
+    assert_eq!(
+        fs::read_to_string(dir.path().join("here.json")).unwrap(),
+        expected
+    );
     assert_eq!(names_in(&out), ["new.json", "old.json"]);
 
     // Nowhere to write: no such folder, a file instead of one, a folder instead of a file.
@@ -427,8 +513,16 @@ fn output_goes_to_a_file_whole_or_not_at_all() {
         assert!(text.contains(path), "{text}");
     }
     // A question that fails leaves what is there.
-    refusal(dir.path(), &["show", "exports", "-p", "nobody", "-o", "out/new.json"], 3);
-    refusal(dir.path(), &["show", "exports", "-p", "nobody", "-o", "out/third.json"], 3);
+    refusal(
+        dir.path(),
+        &["show", "exports", "-p", "nobody", "-o", "out/new.json"],
+        3,
+    );
+    refusal(
+        dir.path(),
+        &["show", "exports", "-p", "nobody", "-o", "out/third.json"],
+        3,
+    );
     assert_eq!(fs::read_to_string(out.join("new.json")).unwrap(), expected);
     assert_eq!(names_in(&out), ["new.json", "old.json"]);
     assert_eq!(names_in(dir.path()), ["exports", "here.json", "out"]);
@@ -449,7 +543,12 @@ fn an_output_file_is_as_readable_as_any_other() {
     let (dir, _) = exports(1);
     answer(dir.path(), &["show", "exports", "-o", "out.json"]);
     fs::write(dir.path().join("other"), "").unwrap();
-    let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
+    let mode = |name| {
+        fs::metadata(dir.path().join(name))
+            .unwrap()
+            .permissions()
+            .mode()
+    };
     assert_eq!(mode("out.json"), mode("other"));
 }
 
@@ -462,7 +561,10 @@ fn threads_and_memory_change_no_byte() {
         &["--threads", "8"],
         &["--memory-limit", "64MiB", "--threads", "2"],
     ] {
-        assert_eq!(answer(dir.path(), &[&["list", "exports"], limits].concat()), expected);
+        assert_eq!(
+            answer(dir.path(), &[&["list", "exports"], limits].concat()),
+            expected
+        );
     }
 }
 
@@ -480,13 +582,24 @@ fn remarks_go_to_standard_error_only() {
     let quiet = show(&["-q"]);
     assert_eq!(quiet.stderr, "");
     mirror::check(&quiet.stdout);
-    for args in [&[] as &[&str], &["-v"], &["--explain"], &["--explain", "-v"], &["--explain", "-q"]] {
+    for args in [
+        &[] as &[&str],
+        &["-v"],
+        &["--explain"],
+        &["--explain", "-v"],
+        &["--explain", "-q"],
+    ] {
         let output = show(args);
         assert_eq!(output.stdout, quiet.stdout, "{args:?}");
         let has = |what| args.contains(&what);
         let says = |what: &str| output.stderr.contains(what);
         assert_eq!(says("warning: "), !has("-q"), "{args:?}: {}", output.stderr);
-        assert_eq!(says("AggregateExec") && says("metrics=["), has("--explain"), "{}", output.stderr);
+        assert_eq!(
+            says("AggregateExec") && says("metrics=["),
+            has("--explain"),
+            "{}",
+            output.stderr
+        );
         assert_eq!(says("2 files"), has("-v"), "{args:?}: {}", output.stderr);
     }
 }
@@ -494,7 +607,11 @@ fn remarks_go_to_standard_error_only() {
 #[test]
 fn a_closed_pipe_is_success() {
     let (dir, _) = exports(3);
-    for args in [&["list", "exports"] as &[&str], &["show", "exports", "-p", "nobody"], &["--help"]] {
+    for args in [
+        &["list", "exports"] as &[&str],
+        &["show", "exports", "-p", "nobody"],
+        &["--help"],
+    ] {
         let mut command = command(dir.path(), args);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -514,7 +631,10 @@ fn a_closed_pipe_is_success() {
     drop(child.stderr.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(0));
-    assert_eq!(documents(&String::from_utf8(output.stdout).unwrap()).len(), 3);
+    assert_eq!(
+        documents(&String::from_utf8(output.stdout).unwrap()).len(),
+        3
+    );
 }
 
 #[test]
@@ -547,7 +667,12 @@ fn a_source_is_files_folders_and_globs_each_file_once() {
         &["./flat/"],
         &[absolute.to_str().unwrap()],
         &["flat", "flat"],
-        &["flat", &parts[1], "flat/../flat/part-00001.parquet", "flat/*"],
+        &[
+            "flat",
+            &parts[1],
+            "flat/../flat/part-00001.parquet",
+            "flat/*",
+        ],
         &[&parts[0], &parts[1], &parts[2]],
     ] {
         assert_eq!(answered(sources), all, "{sources:?}");
@@ -567,7 +692,12 @@ fn the_parent_folder_of_several_exports_is_a_source() {
             ..Options::default()
         };
         let summary = generate::generate(&dir.path().join("all").join(name), &options).unwrap();
-        projects.extend(summary.projects.into_iter().map(|project| project.id.to_string()));
+        projects.extend(
+            summary
+                .projects
+                .into_iter()
+                .map(|project| project.id.to_string()),
+        );
     }
     let mut listed: Vec<String> = documents(&answer(dir.path(), &["list", "all"]))
         .iter()
@@ -593,7 +723,13 @@ fn generate_gives_the_same_bytes_for_the_same_seed() {
     };
     let first = make("a", &["--seed", "5"]);
     assert!(first.keys().any(|path| path.ends_with("sessions.json")));
-    assert_eq!(first.values().filter(|bytes| bytes.starts_with(b"PAR1")).count(), 4);
+    assert_eq!(
+        first
+            .values()
+            .filter(|bytes| bytes.starts_with(b"PAR1"))
+            .count(),
+        4
+    );
     assert!(make("b/deeper", &["--seed", "5"]) == first);
     assert!(make("c", &["--seed", "6"]) != first);
     assert!(make("d", &["--seed", "5", "--layout", "v1"]) != first);
@@ -602,7 +738,12 @@ fn generate_gives_the_same_bytes_for_the_same_seed() {
     let text = refusal(dir.path(), &["generate", "a", "--rows", "10"], 2);
     assert!(text.contains("not empty"), "{text}");
     assert!(files_below(&dir.path().join("a")) == first);
-    for wrong in [["--days", "0"], ["--projects", "0"], ["--end", "someday"], ["--layout", "v9"]] {
+    for wrong in [
+        ["--days", "0"],
+        ["--projects", "0"],
+        ["--end", "someday"],
+        ["--layout", "v9"],
+    ] {
         let args = [&["generate", "wrong"], wrong.as_slice()].concat();
         refusal(dir.path(), &args, 2);
     }
@@ -643,7 +784,10 @@ fn help_and_version_are_done() {
         assert!(answer(dir.path(), args).contains("Usage:"), "{args:?}");
     }
     let help = answer(dir.path(), &["--help"]);
-    assert!(help.contains("Exit codes") && help.contains("Examples"), "{help}");
+    assert!(
+        help.contains("Exit codes") && help.contains("Examples"),
+        "{help}"
+    );
     let version = answer(dir.path(), &["--version"]);
     assert_eq!(version, format!("runtally {}\n", env!("CARGO_PKG_VERSION")));
 }
@@ -658,9 +802,9 @@ fn an_interrupted_run_leaves_nothing() {
 
     let dir = tempfile::tempdir().unwrap();
     let options = Options {
-        rows: 30_000,
+        rows: 12_000,
         projects: 2,
-        files_per_day: 8,
+        files_per_day: 4,
         ..Options::default()
     };
     generate::generate(&dir.path().join("exports"), &options).unwrap();
@@ -673,7 +817,9 @@ fn an_interrupted_run_leaves_nothing() {
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let child = command.spawn().unwrap();
         sleep(Duration::from_millis(delay_ms));
-        let interrupt = Command::new("kill").args(["-INT", &child.id().to_string()]).output();
+        let interrupt = Command::new("kill")
+            .args(["-INT", &child.id().to_string()])
+            .output();
         assert!(interrupt.is_ok());
         let output = child.wait_with_output().unwrap();
         assert!(output.stdout.is_empty());
@@ -682,7 +828,8 @@ fn an_interrupted_run_leaves_nothing() {
             fs::remove_file(out.join("all.json")).unwrap();
         } else {
             // Before the program listens, the system itself ends it; a shell says 130 for both.
-            let was_interrupted = output.status.code() == Some(130) || output.status.signal() == Some(2);
+            let was_interrupted =
+                output.status.code() == Some(130) || output.status.signal() == Some(2);
             assert!(was_interrupted, "{delay_ms} ms: {output:?}");
         }
         assert_eq!(names_in(&out), Vec::<String>::new(), "{delay_ms} ms");

@@ -8,13 +8,26 @@ use crate::documents::ask;
 use crate::support::run::{Run, any_runs};
 use crate::support::write::{Layout, Shape, TimeForm, write};
 
-fn documents(dir: &Path, threads: usize, settings: &[(&str, &str)], memory: Option<usize>) -> String {
+fn documents(
+    dir: &Path,
+    threads: usize,
+    settings: &[(&str, &str)],
+    memory: Option<usize>,
+) -> String {
     let limits = Limits {
         threads: NonZeroUsize::new(threads),
         memory_bytes: memory,
     };
     let options = SourceOptions::default();
-    ask(dir, &limits, settings, &options, &Request::default(), CostFormat::String).unwrap()
+    ask(
+        dir,
+        &limits,
+        settings,
+        &options,
+        &Request::default(),
+        CostFormat::String,
+    )
+    .unwrap()
 }
 
 fn in_shape(runs: &[Run], shape: &Shape) -> tempfile::TempDir {
@@ -71,8 +84,14 @@ fn many_projects(n: usize) -> tempfile::TempDir {
 fn skipping_partial_aggregation_changes_nothing() {
     let dir = many_projects(3_000);
     let skip: &[(&str, &str)] = &[
-        ("datafusion.execution.skip_partial_aggregation_probe_rows_threshold", "0"),
-        ("datafusion.execution.skip_partial_aggregation_probe_ratio_threshold", "0.0"),
+        (
+            "datafusion.execution.skip_partial_aggregation_probe_rows_threshold",
+            "0",
+        ),
+        (
+            "datafusion.execution.skip_partial_aggregation_probe_ratio_threshold",
+            "0.0",
+        ),
         ("datafusion.execution.batch_size", "64"),
     ];
     let expected = documents(dir.path(), 4, &[], None);
@@ -87,16 +106,29 @@ fn spilling_changes_nothing() {
     let (text, spilled) = {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
-            let limits = Limits { threads: NonZeroUsize::new(2), memory_bytes: Some(memory) };
+            let limits = Limits {
+                threads: NonZeroUsize::new(2),
+                memory_bytes: Some(memory),
+            };
             let engine = Engine::new(&limits).unwrap();
-            engine.set("datafusion.execution.batch_size", "512").unwrap();
+            engine
+                .set("datafusion.execution.batch_size", "512")
+                .unwrap();
             let source = Source::open([dir.path()], &SourceOptions::default()).unwrap();
-            let answer = runtally::sessions(&engine, &source, &Request::default()).await.unwrap();
-            (serde_json::to_string(&answer.sessions).unwrap(), answer.plan)
+            let answer = runtally::sessions(&engine, &source, &Request::default())
+                .await
+                .unwrap();
+            (
+                serde_json::to_string(&answer.sessions).unwrap(),
+                answer.plan,
+            )
         })
     };
     assert!(text == expected);
-    let has_spilled = spilled.split("spill_count=").skip(1).any(|rest| !rest.starts_with('0'));
+    let has_spilled = spilled
+        .split("spill_count=")
+        .skip(1)
+        .any(|rest| !rest.starts_with('0'));
     assert!(has_spilled, "nothing was spilled: {spilled}");
 }
 

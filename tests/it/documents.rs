@@ -7,9 +7,7 @@ use crate::support::reference::{Question, assert_same_documents, expected};
 use crate::support::run::{
     self, Run, any_metadata, any_runs, any_unruly_runs, any_window, project_id,
 };
-use crate::support::write::{
-    CostForm, Layout, Shape, TimeForm, write, write_sessions_json,
-};
+use crate::support::write::{CostForm, Layout, Shape, TimeForm, write, write_sessions_json};
 
 /// Asks the product, through the library.
 pub(crate) fn ask(
@@ -62,11 +60,25 @@ fn check(runs: &[Run], shape: &Shape, mut question: Question) {
         window,
         stats: question.stats,
     };
-    let costs = if question.cost_number { CostFormat::Number } else { CostFormat::String };
-    let answer = ask(dir.path(), &Limits::default(), &[], &options, &request, costs);
+    let costs = if question.cost_number {
+        CostFormat::Number
+    } else {
+        CostFormat::String
+    };
+    let answer = ask(
+        dir.path(),
+        &Limits::default(),
+        &[],
+        &options,
+        &request,
+        costs,
+    );
     let expected = expected(runs, &question);
     if question.project.is_some() && expected.is_empty() {
-        assert!(matches!(answer, Err(runtally::Error::NoSuchProject { .. })), "{answer:?}");
+        assert!(
+            matches!(answer, Err(runtally::Error::NoSuchProject { .. })),
+            "{answer:?}"
+        );
         return;
     }
     let text = answer.unwrap();
@@ -89,18 +101,27 @@ fn any_shape() -> impl Strategy<Value = Shape> {
         4 => Just(CostForm::Double),
         1 => Just(CostForm::Text),
     ];
-    (layout, time, cost, 1..4_usize, 1..200_usize, any::<Option<u64>>(), any::<bool>()).prop_map(
-        |(layout, time, cost, n_files, row_group_rows, shuffle_seed, empty_parent)| Shape {
-            layout,
-            time,
-            cost,
-            n_files,
-            row_group_rows,
-            shuffle_seed,
-            empty_parent,
-            ..Shape::default()
-        },
+    (
+        layout,
+        time,
+        cost,
+        1..4_usize,
+        1..200_usize,
+        any::<Option<u64>>(),
+        any::<bool>(),
     )
+        .prop_map(
+            |(layout, time, cost, n_files, row_group_rows, shuffle_seed, empty_parent)| Shape {
+                layout,
+                time,
+                cost,
+                n_files,
+                row_group_rows,
+                shuffle_seed,
+                empty_parent,
+                ..Shape::default()
+            },
+        )
 }
 
 proptest! {
@@ -172,7 +193,11 @@ fn large_groups_are_within_their_bound() {
     let runs: Vec<Run> = (0..3_000)
         .map(|n| {
             let start = run::FIRST_MIDNIGHT_US + i64::try_from(n).unwrap() * 1_000_000;
-            Run::completed_root(n, start, start + i64::try_from(n * n * 37 % 90_000_017).unwrap())
+            Run::completed_root(
+                n,
+                start,
+                start + i64::try_from(n * n * 37 % 90_000_017).unwrap(),
+            )
         })
         .collect();
     check(&runs, &Shape::default(), Question::default());

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// What each module may import of its own crate, beside itself and `error`. A longer path allows only
 /// what is below it.
@@ -28,7 +28,10 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The one place where plans meet files.
     ("engine", &["plan", "request", "runs", "source", "tally"]),
     // Assembled from a tally and the metadata's plain data.
-    ("document", &["request", "source::projects", "tally", "time"]),
+    (
+        "document",
+        &["request", "source::projects", "tally", "time"],
+    ),
     // Documents to bytes.
     ("output", &["document"]),
     // Writes what exports look like, and reads nothing.
@@ -87,25 +90,55 @@ fn a_breach_is_found_in_every_form() {
     };
     for (text, n) in [
         ("use crate::engine::Engine;", 1),
-        ("use crate::{engine::{self, Engine}, plan, tally::Tally};", 3),
-        ("use crate::{\n    error::Error,\n    tally::{Tally, money},\n};", 0),
+        (
+            "use crate::{engine::{self, Engine}, plan, tally::Tally};",
+            3,
+        ),
+        (
+            "use crate::{\n    error::Error,\n    tally::{Tally, money},\n};",
+            0,
+        ),
         ("fn f(x: &crate::output::Format) -> crate::time::Time {}", 1),
         ("use super::super::engine;", 1),
         ("use super::listing::{self, Listed as Found};", 0),
         ("use crate::Engine;", 1),
-        ("// crate::engine\n/* crate::engine */ \"crate::engine\"; r#\"crate::\"engine\"#; '\"'", 0),
+        (
+            "// crate::engine\n/* crate::engine */ \"crate::engine\"; r#\"crate::\"engine\"#; '\"'",
+            0,
+        ),
         ("use clap::Args;", 1),
-        ("use arrow::array::ArrayRef; use datafusion::arrow::array::ArrayRef;", 1),
-        ("#[cfg(test)]\nmod tests { use super::super::super::engine; }", 1),
+        (
+            "use arrow::array::ArrayRef; use datafusion::arrow::array::ArrayRef;",
+            1,
+        ),
+        (
+            "#[cfg(test)]\nmod tests { use super::super::super::engine; }",
+            1,
+        ),
         ("#[cfg(test)]\nmod tests { use super::super::listing; }", 0),
     ] {
         assert_eq!(breaches(&["source", "files"], text), n, "{text}");
     }
-    assert_eq!(breaches(&["tally", "sketch"], "use datafusion::common::Result;"), 1);
-    assert_eq!(breaches(&["tally", "sketch_udaf"], "use datafusion::common::Result;"), 0);
-    assert_eq!(breaches(&["document"], "fn f(a: &datafusion::arrow::array::ArrayRef) {}"), 1);
+    assert_eq!(
+        breaches(&["tally", "sketch"], "use datafusion::common::Result;"),
+        1
+    );
+    assert_eq!(
+        breaches(&["tally", "sketch_udaf"], "use datafusion::common::Result;"),
+        0
+    );
+    assert_eq!(
+        breaches(
+            &["document"],
+            "fn f(a: &datafusion::arrow::array::ArrayRef) {}"
+        ),
+        1
+    );
     assert_eq!(breaches(&["runs"], "use crate::tally::{money, Tally};"), 1);
-    assert_eq!(breaches(&["cli", "show"], "use runtally::Error; use super::Exit;"), 0);
+    assert_eq!(
+        breaches(&["cli", "show"], "use runtally::Error; use super::Exit;"),
+        0
+    );
     assert_eq!(breaches(&["cli", "show"], "use crate::engine::Engine;"), 1);
 }
 
@@ -126,7 +159,7 @@ fn sources() -> Vec<SourceFile> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                files.push(SourceFile::read(&root, path));
+                files.push(SourceFile::read(&root, &path));
             }
         }
     }
@@ -135,8 +168,8 @@ fn sources() -> Vec<SourceFile> {
 }
 
 impl SourceFile {
-    fn read(root: &Path, path: PathBuf) -> Self {
-        let text = fs::read_to_string(&path).unwrap();
+    fn read(root: &Path, path: &Path) -> Self {
+        let text = fs::read_to_string(path).unwrap();
         let below = path.strip_prefix(root).unwrap().with_extension("");
         let module = below.iter().map(|part| part.to_str().unwrap().to_owned());
         Self {
@@ -153,11 +186,19 @@ impl SourceFile {
         let code = without_comments_and_literals(&self.text);
         let (code, tests) = code.split_once("#[cfg(test)]").unwrap_or((&code, ""));
         let in_tests = [self.module.clone(), vec!["tests".to_owned()]].concat();
-        let paths = paths(code).into_iter().map(|path| (self.module.clone(), path));
+        let paths = paths(code)
+            .into_iter()
+            .map(|path| (self.module.clone(), path));
         let paths = paths.chain(paths_of_tests(tests, &in_tests));
         paths
             .filter(|(module, path)| !self.may_name(module, path))
-            .map(|(_, path)| format!("src/{}.rs may not name {}", self.module.join("/"), path.join("::")))
+            .map(|(_, path)| {
+                format!(
+                    "src/{}.rs may not name {}",
+                    self.module.join("/"),
+                    path.join("::")
+                )
+            })
             .collect()
     }
 
@@ -340,15 +381,12 @@ fn without_comments_and_literals(text: &str) -> String {
     let mut code = String::with_capacity(text.len());
     let mut at = 0;
     while at < chars.len() {
-        match literal_or_comment(&chars[at..], code.chars().next_back()) {
-            Some(length) => {
-                code.push(' ');
-                at += length;
-            }
-            None => {
-                code.push(chars[at]);
-                at += 1;
-            }
+        if let Some(length) = literal_or_comment(&chars[at..], code.chars().next_back()) {
+            code.push(' ');
+            at += length;
+        } else {
+            code.push(chars[at]);
+            at += 1;
         }
     }
     code

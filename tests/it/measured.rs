@@ -18,7 +18,14 @@ fn published_percentiles_are_met() {
         write(dir.path(), &model.runs, &Shape::default());
         let options = SourceOptions::default();
         let request = Request::default();
-        let text = ask(dir.path(), &Limits::default(), &[], &options, &request, CostFormat::String);
+        let text = ask(
+            dir.path(),
+            &Limits::default(),
+            &[],
+            &options,
+            &request,
+            CostFormat::String,
+        );
         let documents: Vec<Value> = serde_json::from_str(&text.unwrap()).unwrap();
         llmperf::assert_published(&documents[0], model);
     }

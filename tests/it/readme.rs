@@ -28,7 +28,10 @@ fn the_commands_of_the_readme_work() {
     let readme = fs::read_to_string(root.join("README.md")).unwrap();
     let examples = examples(&readme);
     let n_commands: usize = examples.iter().map(|example| example.commands.len()).sum();
-    assert!(n_commands > 0, "the README has no command that is marked by {RUN}");
+    assert!(
+        n_commands > 0,
+        "the README has no command that is marked by {RUN}"
+    );
     // A folder of its own with the checkout's data in it, so that what is written goes nowhere else.
     let dir = tempfile::tempdir().unwrap();
     symlink(root.join("testdata"), dir.path().join("testdata")).unwrap();
@@ -36,10 +39,17 @@ fn the_commands_of_the_readme_work() {
     fs::create_dir(&programs).unwrap();
     symlink(env!("CARGO_BIN_EXE_runtally"), programs.join("runtally")).unwrap();
     for example in &examples {
-        let outputs = example.commands.iter().map(|command| run(command, dir.path(), &programs));
+        let outputs = example
+            .commands
+            .iter()
+            .map(|command| run(command, dir.path(), &programs));
         let output: String = outputs.collect();
         for line in &example.shown {
-            assert!(output.contains(line), "{:?} does not print {line:?} but\n{output}", example.commands);
+            assert!(
+                output.contains(line),
+                "{:?} does not print {line:?} but\n{output}",
+                example.commands
+            );
         }
     }
 }
@@ -104,7 +114,12 @@ fn run(command: &str, dir: &Path, programs: &Path) -> String {
         .output()
         .unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    assert!(output.status.success(), "{command}: {}\n{}", output.status, text.concat());
+    assert!(
+        output.status.success(),
+        "{command}: {}\n{}",
+        output.status,
+        text.concat()
+    );
     text.concat()
 }
 
@@ -115,7 +130,8 @@ fn examples(readme: &str) -> Vec<Example> {
         if line.trim() != RUN {
             continue;
         }
-        let block = block(&mut lines, &["sh"]).unwrap_or_else(|| panic!("no shell block after {RUN}"));
+        let block =
+            block(&mut lines, &["sh"]).unwrap_or_else(|| panic!("no shell block after {RUN}"));
         let mut example = Example {
             commands: commands(&block),
             shown: Vec::new(),
@@ -123,7 +139,10 @@ fn examples(readme: &str) -> Vec<Example> {
         skip_empty(&mut lines);
         if lines.next_if(|line| line.trim() == OUTPUT).is_some() {
             let shown = block_of_output(&mut lines);
-            example.shown = shown.into_iter().filter(|line| !["", "…"].contains(&line.trim())).collect();
+            example.shown = shown
+                .into_iter()
+                .filter(|line| !["", "…"].contains(&line.trim()))
+                .collect();
         }
         examples.push(example);
     }
@@ -131,7 +150,8 @@ fn examples(readme: &str) -> Vec<Example> {
 }
 
 fn block_of_output(lines: &mut Peekable<Lines<'_>>) -> Vec<String> {
-    block(lines, &["text", "json"]).unwrap_or_else(|| panic!("no text or JSON block after {OUTPUT}"))
+    block(lines, &["text", "json"])
+        .unwrap_or_else(|| panic!("no text or JSON block after {OUTPUT}"))
 }
 
 /// The lines of the fenced block that comes next, if it is in one of these languages.
@@ -152,7 +172,9 @@ fn commands(block: &[String]) -> Vec<String> {
     let mut joined: Vec<String> = Vec::new();
     let mut goes_on = false;
     for line in block {
-        let (text, continues) = line.strip_suffix('\\').map_or((line.as_str(), false), |text| (text, true));
+        let (text, continues) = line
+            .strip_suffix('\\')
+            .map_or((line.as_str(), false), |text| (text, true));
         match joined.last_mut() {
             Some(last) if goes_on => last.push_str(text.trim_start()),
             _ => joined.push(text.trim_start().trim_start_matches("$ ").to_owned()),

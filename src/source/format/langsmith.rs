@@ -30,7 +30,10 @@ pub(super) const FORMAT: Format = Format {
         from(Column::FeedbackStats, &[Rule::Values("feedback_stats")]),
         from(Column::TotalTokens, &[Rule::Values("total_tokens")]),
         from(Column::PromptTokens, &[Rule::Values("prompt_tokens")]),
-        from(Column::CompletionTokens, &[Rule::Values("completion_tokens")]),
+        from(
+            Column::CompletionTokens,
+            &[Rule::Values("completion_tokens")],
+        ),
         from(Column::TotalCost, &[Rule::Values("total_cost")]),
         from(Column::PromptCost, &[Rule::Values("prompt_cost")]),
         from(Column::CompletionCost, &[Rule::Values("completion_cost")]),

@@ -312,7 +312,7 @@ fn tokens() -> BoxedStrategy<Option<i64>> {
 }
 
 fn cost(tone: Tone) -> BoxedStrategy<Option<Cost>> {
-    let digits = (0..10_000_000u64, 0..=12u32)
+    let digits = (0..9_000_000u64, 0..=12u32)
         .prop_map(|(digits, places)| format!("{digits}e-{places}").parse().unwrap());
     let noisy = (0..100u8, 0..100u8).prop_map(|(a, b)| f64::from(a) * 0.1 + f64::from(b) * 0.2);
     let double = prop_oneof![

@@ -1,0 +1,177 @@
+//! A sketch as bytes: the one format for states, results and storage.
+//!
+//! In varints: the version (one byte), the count, then up to [`EXACT_MAX`] values: each value in
+//! rising order, as its distance to the one before; beyond: the smallest value, the distance of the
+//! largest to it, the number of buckets that are not empty, and for each of these in rising order
+//! the number of buckets skipped before it and its count less one. A multiset has exactly one such
+//! byte string, and no other is accepted.
+
+use super::bucket::{BUCKET_MAX, bucket_of};
+use super::hdr::Hdr;
+use super::{EXACT_MAX, FORMAT_VERSION, SketchError, added};
+use crate::tally::varint::{Reader, VarintError, write_varint};
+
+/// A sketch's bytes that were found to be right, not yet taken in.
+pub(super) enum Stored<'a> {
+    /// At most [`EXACT_MAX`] values.
+    Values { n_values: usize, values: Reader<'a> },
+    /// More than that.
+    Bins {
+        count: u64,
+        min: u64,
+        max: u64,
+        n_bins: usize,
+        bins: Reader<'a>,
+    },
+}
+
+impl<'a> Stored<'a> {
+    pub(super) fn check(bytes: &'a [u8]) -> Result<Self, SketchError> {
+        let mut reader = Reader::new(bytes);
+        let version = reader.byte().ok_or(SketchError::Truncated)?;
+        if version != FORMAT_VERSION {
+            return Err(SketchError::Version { found: version });
+        }
+        let count = reader.varint()?;
+        match usize::try_from(count) {
+            Ok(n_values) if n_values <= EXACT_MAX => Self::check_values(reader, n_values),
+            _ => Self::check_bins(reader, count),
+        }
+    }
+
+    fn check_values(mut reader: Reader<'a>, n_values: usize) -> Result<Self, SketchError> {
+        let values = reader.clone();
+        read_values(&mut reader, n_values).try_for_each(|value| value.map(drop))?;
+        check_end(&reader)?;
+        Ok(Self::Values { n_values, values })
+    }
+
+    fn check_bins(mut reader: Reader<'a>, count: u64) -> Result<Self, SketchError> {
+        added(0, count)?;
+        let min = reader.varint()?;
+        let distance = reader.varint()?;
+        let max = min.checked_add(distance).ok_or(SketchError::Overflow)?;
+        let n_bins = reader.varint()?;
+        // A bin takes two bytes at least.
+        let n_bins = usize::try_from(n_bins)
+            .ok()
+            .filter(|n_bins| *n_bins <= reader.len() / 2)
+            .ok_or(SketchError::Truncated)?;
+        let bins = reader.clone();
+
+        let mut found = 0_u64;
+        let (mut first, mut last) = (None, None);
+        for bin in read_bins(&mut reader, n_bins) {
+            let (bucket, n) = bin?;
+            found = found.checked_add(n).ok_or(SketchError::Overflow)?;
+            first = first.or(Some(bucket));
+            last = Some(bucket);
+        }
+        check_end(&reader)?;
+        if found != count {
+            return Err(SketchError::CountMismatch {
+                expected: count,
+                found,
+            });
+        }
+        for (extreme, value, bucket) in [("minimum", min, first), ("maximum", max, last)] {
+            if bucket != Some(bucket_of(value)) {
+                return Err(SketchError::Extreme { extreme, value });
+            }
+        }
+        Ok(Self::Bins {
+            count,
+            min,
+            max,
+            n_bins,
+            bins,
+        })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        match self {
+            Self::Values { n_values, .. } => *n_values as u64,
+            Self::Bins { count, .. } => *count,
+        }
+    }
+}
+
+/// The values of an exact sketch, rising.
+pub(super) fn read_values(
+    reader: &mut Reader<'_>,
+    n_values: usize,
+) -> impl Iterator<Item = Result<u64, VarintError>> {
+    let mut value = 0_u64;
+    (0..n_values).map(move |_| {
+        let distance = reader.varint()?;
+        value = value.checked_add(distance).ok_or(VarintError::Overflow)?;
+        Ok(value)
+    })
+}
+
+/// The bins of a histogram, rising.
+pub(super) fn read_bins(
+    reader: &mut Reader<'_>,
+    n_bins: usize,
+) -> impl Iterator<Item = Result<(u16, u64), SketchError>> {
+    let mut next = 0_u16;
+    (0..n_bins).map(move |_| {
+        let n_skipped = reader.varint()?;
+        let bucket = u16::try_from(n_skipped)
+            .ok()
+            .and_then(|n_skipped| next.checked_add(n_skipped))
+            .filter(|bucket| *bucket <= BUCKET_MAX)
+            .ok_or(SketchError::Bucket)?;
+        next = bucket + 1;
+        let n = reader.varint()?.checked_add(1);
+        Ok((bucket, n.ok_or(SketchError::Overflow)?))
+    })
+}
+
+/// Appends the bytes of a sketch of these values, rising and at most [`EXACT_MAX`].
+#[inline]
+pub(super) fn write_values(values: &[u64], out: &mut Vec<u8>) {
+    write_head(values.len() as u64, out);
+    let mut previous = 0;
+    for v in values {
+        write_varint(v.wrapping_sub(previous), out);
+        previous = *v;
+    }
+}
+
+/// Appends the bytes of a sketch that is a histogram.
+pub(super) fn write_hdr(hdr: &Hdr, out: &mut Vec<u8>) {
+    let bins = hdr.bins.settled();
+    write_head(hdr.count, out);
+    write_varint(hdr.min, out);
+    write_varint(hdr.max.wrapping_sub(hdr.min), out);
+    write_varint(bins.iter().count() as u64, out);
+    let mut next = 0;
+    bins.iter().for_each(|(bucket, n)| {
+        write_varint(u64::from(bucket.wrapping_sub(next)), out);
+        write_varint(n.wrapping_sub(1), out);
+        next = bucket.wrapping_add(1);
+    });
+}
+
+fn write_head(count: u64, out: &mut Vec<u8>) {
+    out.push(FORMAT_VERSION);
+    write_varint(count, out);
+}
+
+fn check_end(reader: &Reader<'_>) -> Result<(), SketchError> {
+    match reader.len() {
+        0 => Ok(()),
+        n_bytes => Err(SketchError::Trailing { n_bytes }),
+    }
+}
+
+impl From<VarintError> for SketchError {
+    fn from(error: VarintError) -> Self {
+        match error {
+            VarintError::Truncated => Self::Truncated,
+            VarintError::NotShortest => Self::NotShortest,
+            VarintError::Overflow => Self::Overflow,
+        }
+    }
+}

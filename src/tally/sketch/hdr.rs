@@ -1,0 +1,361 @@
+//! The histogram that a sketch becomes beyond its exact values: counts of buckets, with the exact
+//! extremes.
+//!
+//! Few counts are kept sparse, many dense, whichever is smaller; nothing that comes out shows which.
+//! That counts add up within their limit is for the caller to see to.
+
+use std::borrow::Cow;
+use std::mem;
+
+use super::bucket::{BUCKET_MAX, bucket_middle, bucket_of};
+
+/// A histogram becomes dense where it has this many values for each bucket from its smallest to
+/// its largest value: then at most two bytes a value. A sparse one so has less than 4 · 56 320
+/// values and a few pending ones.
+const DENSE_FROM: u64 = 4;
+/// A dense histogram that must reach further becomes sparse where it has less values than this for
+/// each bucket. Below [`DENSE_FROM`], so that a group at the edge does not go to and fro.
+const DENSE_UNTIL: u64 = 2;
+/// The least number of values that wait to be sorted into a sparse histogram.
+const PENDING_MIN: usize = 64;
+/// Beyond that the waiting ones are one for so many buckets, which bounds the work for each value.
+const BINS_PER_PENDING: usize = 2;
+/// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
+const SLACK_DIVISOR: u16 = 8;
+/// ... and these, so that widening step by step stays cheap.
+const SLACK_MIN: u16 = 16;
+
+/// A histogram with exact extremes. The bins hold all of `count` values, none outside the buckets
+/// of `min` to `max`.
+#[derive(Clone, Debug)]
+pub(super) struct Hdr {
+    pub(super) count: u64,
+    pub(super) min: u64,
+    pub(super) max: u64,
+    pub(super) bins: Bins,
+}
+
+impl Hdr {
+    pub(super) fn of(values: &[u64]) -> Self {
+        let mut buckets: Vec<u16> = values.iter().copied().map(bucket_of).collect();
+        buckets.sort_unstable();
+        let mut sparse = Sparse::default();
+        sparse.add(runs_of(&buckets));
+        let mut hdr = Self {
+            count: values.len() as u64,
+            min: values.iter().copied().min().unwrap_or(u64::MAX),
+            max: values.iter().copied().max().unwrap_or(0),
+            bins: Bins::Sparse(sparse),
+        };
+        hdr.choose_form();
+        hdr
+    }
+
+    #[inline]
+    pub(super) fn record(&mut self, v: u64) {
+        let bucket = bucket_of(v);
+        // Counts from outside are held to half of u64; no process lives to record the other half
+        // one by one.
+        self.count += 1;
+        self.min = self.min.min(v);
+        self.max = self.max.max(v);
+        if let Bins::Dense(dense) = &mut self.bins
+            && let Some(n) = dense.count_of(bucket)
+        {
+            *n += 1;
+        } else {
+            self.place(bucket);
+        }
+    }
+
+    /// Adds `n` values with these extremes, whose bins come in rising order.
+    pub(super) fn add(
+        &mut self,
+        n: u64,
+        min: u64,
+        max: u64,
+        bins: impl Iterator<Item = (u16, u64)>,
+    ) {
+        self.widen(n, min, max);
+        self.bins.add(bins);
+    }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.widen(other.count, other.min, other.max);
+        match (&mut self.bins, &other.bins) {
+            (Bins::Dense(own), other) => own.add(other.iter()),
+            (Bins::Sparse(own), Bins::Dense(other)) => own.add(other.iter()),
+            (Bins::Sparse(own), Bins::Sparse(other)) => own.merge(other),
+        }
+    }
+
+    /// The middles of the buckets that hold the values of these two ranks, `low` at most `high`,
+    /// both below the count.
+    pub(super) fn middles_at(&self, low: u64, high: u64) -> (u64, u64) {
+        let bins = self.bins.settled();
+        let mut bins = bins.iter();
+        let mut n_seen = 0;
+        let mut middle = self.max;
+        let mut middle_at = |rank| {
+            if n_seen <= rank {
+                let found = bins.find(|(_, n)| {
+                    n_seen += n;
+                    n_seen > rank
+                });
+                middle = found.map_or(middle, |(bucket, _)| bucket_middle(bucket));
+            }
+            middle
+        };
+        (middle_at(low), middle_at(high))
+    }
+
+    pub(super) fn count_at_or_below(&self, threshold: u64) -> u64 {
+        if threshold < self.min {
+            return 0;
+        }
+        if threshold >= self.max {
+            return self.count;
+        }
+        let bins = self.bins.iter();
+        bins.filter(|(bucket, _)| bucket_middle(*bucket) <= threshold)
+            .map(|(_, n)| n)
+            .sum()
+    }
+
+    /// Finds a place for a value, already counted in, that has no dense count yet.
+    fn place(&mut self, bucket: u16) {
+        match &mut self.bins {
+            Bins::Sparse(sparse) => {
+                if sparse.wait(bucket) {
+                    sparse.settle();
+                    self.choose_form();
+                }
+            }
+            Bins::Dense(_) => {
+                self.choose_form();
+                self.bins.add(std::iter::once((bucket, 1)));
+            }
+        }
+    }
+
+    /// Announces values whose bins are about to be added.
+    fn widen(&mut self, n: u64, min: u64, max: u64) {
+        self.count += n;
+        self.min = self.min.min(min);
+        self.max = self.max.max(max);
+        self.choose_form();
+    }
+
+    /// Gives the bins the form that count and extremes call for, with room for all between these.
+    fn choose_form(&mut self) {
+        let (first, last) = (bucket_of(self.min), bucket_of(self.max));
+        let span = u64::from(last.saturating_sub(first)) + 1;
+        match &mut self.bins {
+            Bins::Sparse(_) if self.count >= DENSE_FROM * span => {
+                let mut dense = Dense::over(first, last);
+                dense.add(self.bins.iter());
+                self.bins = Bins::Dense(dense);
+            }
+            Bins::Dense(dense) if !dense.reaches(first, last) => {
+                if self.count >= DENSE_UNTIL * span {
+                    dense.reach(first, last);
+                } else {
+                    let mut sparse = Sparse::default();
+                    sparse.add(dense.iter());
+                    self.bins = Bins::Sparse(sparse);
+                }
+            }
+            Bins::Sparse(_) | Bins::Dense(_) => {}
+        }
+    }
+}
+
+/// The buckets' counts.
+#[derive(Clone, Debug)]
+pub(super) enum Bins {
+    Sparse(Sparse),
+    Dense(Dense),
+}
+
+impl Bins {
+    pub(super) fn heap_size(&self) -> usize {
+        match self {
+            Self::Sparse(sparse) => {
+                size_of::<u16>() * (sparse.buckets.capacity() + sparse.pending.capacity())
+                    + size_of::<u32>() * sparse.counts.capacity()
+            }
+            Self::Dense(dense) => size_of::<u64>() * dense.counts.capacity(),
+        }
+    }
+
+    /// The same with nothing pending, so that each bucket comes once and in rising order.
+    pub(super) fn settled(&self) -> Cow<'_, Self> {
+        match self {
+            Self::Sparse(sparse) if !sparse.pending.is_empty() => {
+                let mut sparse = sparse.clone();
+                sparse.settle();
+                Cow::Owned(Self::Sparse(sparse))
+            }
+            Self::Sparse(_) | Self::Dense(_) => Cow::Borrowed(self),
+        }
+    }
+
+    /// Every bucket that is not empty with its count; a pending value is a bin of its own, last.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let (sparse, dense) = match self {
+            Self::Sparse(sparse) => (Some(sparse), None),
+            Self::Dense(dense) => (None, Some(dense)),
+        };
+        let sparse = sparse.into_iter().flat_map(Sparse::iter);
+        sparse.chain(dense.into_iter().flat_map(Dense::iter))
+    }
+
+    /// Adds bins in rising order, within the reach of dense ones.
+    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
+        match self {
+            Self::Sparse(sparse) => sparse.add(more),
+            Self::Dense(dense) => dense.add(more),
+        }
+    }
+}
+
+/// Few of the buckets: six bytes each, and values that wait to be sorted in.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sparse {
+    /// Rising.
+    buckets: Vec<u16>,
+    /// One for each of `buckets`, none zero.
+    counts: Vec<u32>,
+    /// Buckets of single values, in order of arrival.
+    pending: Vec<u16>,
+}
+
+impl Sparse {
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        self.settled_bins()
+            .chain(self.pending.iter().map(|bucket| (*bucket, 1)))
+    }
+
+    fn settled_bins(&self) -> impl Iterator<Item = (u16, u64)> {
+        let counts = self.counts.iter().copied().map(u64::from);
+        self.buckets.iter().copied().zip(counts)
+    }
+
+    /// Takes note of a value; `true` where it is time to settle.
+    fn wait(&mut self, bucket: u16) -> bool {
+        let limit = PENDING_MIN.max(self.buckets.len() / BINS_PER_PENDING);
+        if self.pending.capacity() < limit {
+            let n_free = limit.saturating_sub(self.pending.len());
+            self.pending.reserve_exact(n_free);
+        }
+        self.pending.push(bucket);
+        self.pending.len() >= limit
+    }
+
+    /// Sorts in what waits.
+    fn settle(&mut self) {
+        let mut pending = mem::take(&mut self.pending);
+        pending.sort_unstable();
+        self.add(runs_of(&pending));
+        pending.clear();
+        self.pending = pending;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.add(other.settled_bins());
+        for bucket in &other.pending {
+            if self.wait(*bucket) {
+                self.settle();
+            }
+        }
+    }
+
+    /// Adds bins in rising order.
+    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
+        let mut merged = Self {
+            buckets: Vec::with_capacity(self.buckets.len()),
+            counts: Vec::with_capacity(self.buckets.len()),
+            pending: mem::take(&mut self.pending),
+        };
+        let mut own = self.settled_bins().peekable();
+        more.for_each(|(bucket, n)| {
+            while let Some((before, n)) = own.next_if(|(own, _)| *own < bucket) {
+                merged.push(before, n);
+            }
+            let own_n = own.next_if(|(own, _)| *own == bucket);
+            merged.push(bucket, n + own_n.map_or(0, |(_, n)| n));
+        });
+        own.for_each(|(bucket, n)| merged.push(bucket, n));
+        merged.buckets.shrink_to_fit();
+        merged.counts.shrink_to_fit();
+        *self = merged;
+    }
+
+    fn push(&mut self, bucket: u16, n: u64) {
+        self.buckets.push(bucket);
+        // What has so many values is dense (see DENSE_FROM), so this never holds one back.
+        self.counts.push(u32::try_from(n).unwrap_or(u32::MAX));
+    }
+}
+
+/// A count for every bucket of a range.
+#[derive(Clone, Debug)]
+pub(super) struct Dense {
+    /// The bucket of the first count.
+    first: u16,
+    /// Never empty.
+    counts: Vec<u64>,
+}
+
+impl Dense {
+    fn over(first: u16, last: u16) -> Self {
+        let n_buckets = usize::from(last.saturating_sub(first)) + 1;
+        Self {
+            first,
+            counts: vec![0; n_buckets],
+        }
+    }
+
+    /// The bins that are not empty.
+    fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
+        let bins = (self.first..).zip(self.counts.iter().copied());
+        bins.filter(|(_, n)| *n > 0)
+    }
+
+    #[inline]
+    fn count_of(&mut self, bucket: u16) -> Option<&mut u64> {
+        // A bucket before the first wraps to beyond the last: there are less than 2¹⁶ buckets.
+        self.counts
+            .get_mut(usize::from(bucket.wrapping_sub(self.first)))
+    }
+
+    /// Adds bins within reach, in any order.
+    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
+        more.for_each(|(bucket, n)| {
+            if let Some(own) = self.count_of(bucket) {
+                *own += n;
+            }
+        });
+    }
+
+    fn reaches(&self, first: u16, last: u16) -> bool {
+        let end = usize::from(self.first) + self.counts.len();
+        self.first <= first && usize::from(last) < end
+    }
+
+    /// Makes the range hold these two and all between, which no bin lies outside of, with slack.
+    fn reach(&mut self, first: u16, last: u16) {
+        let slack = SLACK_MIN.max(last.saturating_sub(first) / SLACK_DIVISOR);
+        let last = last.saturating_add(slack).min(BUCKET_MAX);
+        let mut wider = Self::over(first.saturating_sub(slack), last);
+        wider.add(self.iter());
+        *self = wider;
+    }
+}
+
+/// The runs of equal buckets, with their lengths.
+fn runs_of(sorted: &[u16]) -> impl Iterator<Item = (u16, u64)> {
+    sorted
+        .chunk_by(|a, b| a == b)
+        .filter_map(|run| Some((*run.first()?, run.len() as u64)))
+}
