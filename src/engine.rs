@@ -26,7 +26,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::plan;
 use crate::request::Request;
-use crate::runs::functions;
+use crate::runs::{Column, functions};
 use crate::source::{self, Source};
 use crate::tally::{self, Tally};
 
@@ -157,7 +157,8 @@ fn by_project<T>(
     let mut projects = BTreeMap::new();
     for batch in batches {
         for row in 0..batch.num_rows() {
-            let project = source::uuid_at(batch, 0, row)?.ok_or_else(source::no_project)?;
+            let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
+            let project = project.ok_or_else(source::no_project)?;
             let value = read(batch, row)?;
             match projects.entry(project) {
                 Entry::Vacant(entry) => {

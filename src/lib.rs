@@ -65,6 +65,7 @@ use uuid::Uuid;
 use document::{Known, assemble};
 use engine::ProjectTally;
 use runs::Column;
+use tally::feedback::Feedback;
 
 /// The answer to a request for projects.
 #[derive(Debug)]
@@ -115,6 +116,14 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
             warnings.push(format!(
                 "project {id} has runs of several tenants: {} is shown",
                 known.tenant_id
+            ));
+        }
+        let feedback = project.tally.as_ref().map(|tally| &tally.feedback);
+        let n_unreadable = feedback.map_or(0, Feedback::n_unreadable);
+        if n_unreadable > 0 {
+            warnings.push(format!(
+                "project {id}: the feedback_stats of {n_unreadable} traces cannot be read and are \
+                 left out"
             ));
         }
         sessions.push(assemble(

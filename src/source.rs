@@ -342,8 +342,9 @@ impl Files {
         let mut projects: BTreeMap<Uuid, Facts> = BTreeMap::new();
         for batch in batches {
             for row in 0..batch.num_rows() {
-                let project = uuid_at(batch, 0, row)?.ok_or_else(no_project)?;
-                let tenants = [uuid_at(batch, 2, row)?, uuid_at(batch, 3, row)?];
+                let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
+                let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
+                let tenants = [tenant(2)?, tenant(3)?];
                 let starts = batch.column(1).as_primitive::<TimestampMicrosecondType>();
                 let shape = batch.column(4).as_primitive::<Int64Type>().value(row);
                 let shape = usize::try_from(shape)
@@ -611,17 +612,19 @@ fn nothing(columns: &[Column]) -> Result<LogicalPlan, DataFusionError> {
 }
 
 /// The UUID that a text column holds in a row.
-pub(crate) fn uuid_at(batch: &RecordBatch, column: usize, row: usize) -> Result<Option<Uuid>> {
-    let texts = batch.column(column).as_string_view();
+pub(crate) fn uuid_at(
+    batch: &RecordBatch,
+    index: usize,
+    row: usize,
+    column: Column,
+) -> Result<Option<Uuid>> {
+    let texts = batch.column(index).as_string_view();
     if texts.is_null(row) {
         return Ok(None);
     }
     let text = texts.value(row);
     Uuid::try_parse(text).map(Some).map_err(|_| Error::BadData {
-        problem: format!(
-            "column {}: expected a UUID, found {text:?}",
-            batch.schema().field(column).name()
-        ),
+        problem: format!("column {}: expected a UUID, found {text:?}", column.name()),
     })
 }
 

@@ -15,7 +15,7 @@ use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
-use runtally::{Engine, Limits, Request, Source, SourceOptions, TracerSession};
+use runtally::{Engine, Limits, Request, Sessions, Source, SourceOptions, TracerSession};
 use tokio::runtime::Runtime;
 
 use crate::support::run::{FIRST_MIDNIGHT_US, Run, project_id, tenant_id};
@@ -43,10 +43,13 @@ impl Reader {
     }
 
     fn ask(&self, path: &Path) -> runtally::Result<Vec<TracerSession>> {
+        Ok(self.answer(path)?.sessions)
+    }
+
+    fn answer(&self, path: &Path) -> runtally::Result<Sessions> {
         self.runtime.block_on(async {
             let source = Source::open([path], &SourceOptions::default())?;
-            let answer = runtally::sessions(&self.engine, &source, &Request::default()).await?;
-            Ok(answer.sessions)
+            runtally::sessions(&self.engine, &source, &Request::default()).await
         })
     }
 
@@ -303,12 +306,20 @@ fn an_id_that_is_no_uuid_names_file_and_column() {
 }
 
 #[test]
-fn feedback_that_is_no_json_names_file_and_column() {
+fn feedback_that_is_no_json_is_left_out_with_a_warning() {
     let reader = Reader::new();
-    let values = texts(&["{}", "{\"helpful\": {\"n\": 1", "{}"]);
+    let good = r#"{"helpful": {"n": 1, "avg": 0.5}}"#;
+    let values = texts(&[good, "{\"helpful\": {\"n\": 1", "no json"]);
     let path = write_columns(&reader, "no-json", &[("feedback_stats", values)]);
-    let text = reader.refusal(&path);
-    assert!(text.contains("feedback"), "{text}");
+    let answer = reader.answer(&path).unwrap();
+    assert_eq!(answer.sessions[0].run_count, Some(3));
+    let feedback = answer.sessions[0].feedback_stats.as_ref().unwrap();
+    assert_eq!(feedback["helpful"].n, 1);
+    assert!(
+        answer.warnings[0].contains("feedback_stats of 2 traces"),
+        "{:?}",
+        answer.warnings
+    );
 }
 
 #[test]
