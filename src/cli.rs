@@ -34,6 +34,12 @@ enum Exit {
     Usage = 2,
     /// No project is called what was asked for.
     NoSuchProject = 3,
+    /// Done, but bad input was skipped.
+    #[expect(dead_code, reason = "nothing skips input yet; the number is promised")]
+    Skipped = 4,
+    /// Done, but a requirement was not met.
+    #[expect(dead_code, reason = "nothing checks requirements yet; the number is promised")]
+    Unmet = 5,
     /// Interrupted (Ctrl-C).
     Interrupted = 130,
 }

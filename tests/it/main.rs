@@ -9,6 +9,8 @@ mod determinism;
 mod documents;
 /// Percentiles of real measurements equal the published ones.
 mod measured;
+/// Many groups stay small (by hand).
+mod memory;
 /// Plans are what they should be.
 mod plans;
 

@@ -1,13 +1,21 @@
 use std::num::NonZeroUsize;
+use std::path::Path;
 
-use runtally::generate::{self, Layout, Options};
+use runtally::generate::{self, Options};
 use runtally::{Engine, Limits, Projects, Request, Source, SourceOptions, Window};
+
+use crate::support::run::{FIRST_MIDNIGHT_US, Run, project_id};
+use crate::support::write::{Layout, Shape, write};
 
 /// The executed plan of a request over a small export, without what differs from run to run.
 fn plan(options: &Options, request: &Request) -> String {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("exports");
     generate::generate(&root, options).unwrap();
+    plan_over(&root, request)
+}
+
+fn plan_over(root: &Path, request: &Request) -> String {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let plan = runtime.block_on(async {
         let limits = Limits {
@@ -15,7 +23,7 @@ fn plan(options: &Options, request: &Request) -> String {
             memory_bytes: None,
         };
         let engine = Engine::new(&limits).unwrap();
-        let source = Source::open([&root], &SourceOptions::default()).unwrap();
+        let source = Source::open([root], &SourceOptions::default()).unwrap();
         let answer = runtally::sessions(&engine, &source, request).await.unwrap();
         answer.plan
     });
@@ -29,7 +37,7 @@ fn plan(options: &Options, request: &Request) -> String {
         .collect()
 }
 
-fn small(layout: Layout) -> Options {
+fn small(layout: generate::Layout) -> Options {
     Options {
         rows: 300,
         projects: 1,
@@ -42,7 +50,7 @@ fn small(layout: Layout) -> Options {
 /// Only the columns that the document needs are read, constants come from paths and footers.
 #[test]
 fn the_document_of_one_export() {
-    insta::assert_snapshot!(plan(&small(Layout::V2), &Request::default()));
+    insta::assert_snapshot!(plan(&small(generate::Layout::V2), &Request::default()));
 }
 
 /// The window reaches the scan in the files' own time type, and files outside it are not opened.
@@ -52,7 +60,7 @@ fn a_window_prunes() {
         window: Window::new(Some(1_793_404_800_000_000), None).unwrap(),
         ..Request::default()
     };
-    insta::assert_snapshot!(plan(&small(Layout::V1), &request));
+    insta::assert_snapshot!(plan(&small(generate::Layout::V1), &request));
 }
 
 /// Without statistics nothing is scanned where the footers prove what is asked.
@@ -62,25 +70,31 @@ fn without_statistics_nothing_is_scanned() {
         stats: false,
         ..Request::default()
     };
-    assert_eq!(plan(&small(Layout::V2), &request), "");
+    assert_eq!(plan(&small(generate::Layout::V2), &request), "");
 }
 
-/// Files that hold several projects are scanned for these, and filtered by row.
+/// Files that hold several projects are filtered by row, and scanned once more for what their footers
+/// do not prove.
 #[test]
 fn mixed_files_are_filtered_by_row() {
-    let options = Options {
-        projects: 2,
-        ..small(Layout::Flat)
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("exports");
+    let runs: Vec<Run> = (0..20)
+        .map(|n| {
+            let start = FIRST_MIDNIGHT_US + i64::try_from(n).unwrap();
+            let mut run = Run::completed_root(n, start, start + 1);
+            run.session_id = project_id(usize::try_from(n % 2).unwrap());
+            run
+        })
+        .collect();
+    let shape = Shape {
+        layout: Layout::SingleFile,
+        ..Shape::default()
     };
+    write(&root, &runs, &shape);
     let request = Request {
-        projects: Projects::One(first_project(&options)),
+        projects: Projects::One(project_id(0).to_string()),
         ..Request::default()
     };
-    insta::assert_snapshot!(plan(&options, &request));
-}
-
-fn first_project(options: &Options) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let summary = generate::generate(&dir.path().join("exports"), options).unwrap();
-    summary.projects[0].id.to_string()
+    insta::assert_snapshot!(plan_over(&root, &request));
 }
