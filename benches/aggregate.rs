@@ -1,4 +1,10 @@
 //! The sketch as an aggregate function inside the engine: one group, ten, fifty thousand.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::sync::Arc;
 

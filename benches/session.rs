@@ -1,5 +1,11 @@
 //! From files to the document: generated exports of 100 000 and of a million runs (or as many as
 //! `RUNTALLY_BENCH_ROWS` says), beside the floor: the same columns decoded and nothing done with them.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -63,7 +69,7 @@ fn session(c: &mut Criterion) {
         bench.bench_function(format!("{rows} rows, decoding alone"), |b| {
             b.iter(|| decode(&files));
         });
-        let n_bytes = runtime.block_on(answer()).n_bytes_read;
+        let n_bytes = runtime.block_on(answer()).n_bytes_read();
         bench.throughput(Throughput::Bytes(n_bytes));
         bench.bench_function(format!("{rows} rows, bytes read"), |b| {
             b.to_async(&runtime).iter(answer);

@@ -1,4 +1,10 @@
 //! The sketch alone: recording, merging, writing, reading quantiles.
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss
+)]
 
 use std::hint::black_box;
 
@@ -16,7 +22,9 @@ fn latencies(n: usize) -> Vec<u64> {
 
 fn sketch_of(values: &[u64]) -> Sketch {
     let mut sketch = Sketch::new();
-    values.iter().for_each(|value| sketch.record(*value));
+    for value in values {
+        sketch.record(*value);
+    }
     sketch
 }
 
@@ -32,9 +40,9 @@ fn record(c: &mut Criterion) {
     group.bench_function("hdrhistogram, 1000000", |b| {
         b.iter(|| {
             let mut histogram = hdrhistogram::Histogram::<u64>::new(3).unwrap();
-            values
-                .iter()
-                .for_each(|value| histogram.record(*value).unwrap());
+            for value in &values {
+                histogram.record(*value).unwrap();
+            }
             histogram
         });
     });
@@ -62,7 +70,7 @@ fn read(c: &mut Criterion) {
     for n in [200, 10_000, 1_000_000] {
         let sketch = sketch_of(&latencies(n));
         c.bench_function(&format!("sketch/serialize/{n}"), |b| {
-            b.iter(|| sketch.to_bytes())
+            b.iter(|| sketch.to_bytes());
         });
         let bytes = sketch.to_bytes();
         c.bench_function(&format!("sketch/deserialize/{n}"), |b| {

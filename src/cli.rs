@@ -5,6 +5,7 @@ mod generate;
 mod list;
 mod show;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::panic;
@@ -38,7 +39,10 @@ enum Exit {
     #[expect(dead_code, reason = "nothing skips input yet; the number is promised")]
     Skipped = 4,
     /// Done, but a requirement was not met.
-    #[expect(dead_code, reason = "nothing checks requirements yet; the number is promised")]
+    #[expect(
+        dead_code,
+        reason = "nothing checks requirements yet; the number is promised"
+    )]
     Unmet = 5,
     /// Interrupted (Ctrl-C).
     Interrupted = 130,
@@ -81,7 +85,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// One project's document (TracerSession), as the API answers it.
+    /// One project's document, as the API answers it.
     #[command(visible_alias = "session")]
     Show(show::Show),
     /// The documents of all projects, newest first.
@@ -93,7 +97,8 @@ enum Command {
 
 /// What every question has.
 #[derive(Debug, Args)]
-struct Question {
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+struct QuestionArgs {
     /// Files, folders or globs of Parquet exports; several are one source.
     #[arg(required = true, value_name = "SOURCE")]
     source: Vec<PathBuf>,
@@ -152,7 +157,7 @@ struct Question {
     #[arg(long, value_name = "N")]
     threads: Option<NonZeroUsize>,
 
-    /// Memory for groups, joins and sorts, beyond which they spill to disk.
+    /// Memory for groups and sorts, which spill to disk beyond it, and for joins, which fail.
     #[arg(long, value_name = "SIZE", default_value = "2GiB")]
     memory_limit: ByteSize,
 
@@ -210,7 +215,7 @@ fn run(command: &Command) -> Result<Exit, Error> {
     }
 }
 
-impl Question {
+impl QuestionArgs {
     /// Answers the question, or gives `None` where the user interrupted it.
     fn ask(&self, projects: Projects) -> Result<Option<Sessions>, Error> {
         let began = Instant::now();
@@ -263,7 +268,7 @@ impl Question {
     /// Says on standard error what the answer itself does not.
     fn remark(&self, n_files: usize, sessions: &Sessions, began: Instant) {
         if self.explain {
-            say(&sessions.plan);
+            say(&sessions.explain());
         }
         if !self.quiet {
             for warning in &sessions.warnings {
@@ -272,8 +277,8 @@ impl Question {
         }
         if self.verbose {
             say(&format!(
-                "{n_files} files, {} read, {:.2} s",
-                ByteSize(sessions.n_bytes_read),
+                "{n_files} files listed, {} read, {:.2} s",
+                ByteSize(sessions.n_bytes_read()),
                 began.elapsed().as_secs_f64()
             ));
         }
@@ -332,7 +337,16 @@ fn to_stdout(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(),
 }
 
 fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<(), Error> {
-    let folder = path
+    // A link keeps its place; a device or a pipe is written to, not replaced.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    if target.exists() && !target.is_file() {
+        let mut out = File::options()
+            .write(true)
+            .open(&target)
+            .map_err(|error| unwritable(path, error))?;
+        return write(&mut out).map_err(|error| unwritable(path, error));
+    }
+    let folder = target
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty());
     let file = tempfile::Builder::new()
@@ -347,7 +361,7 @@ fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     file.as_file()
         .sync_all()
         .map_err(|error| unwritable(path, error))?;
-    file.persist(path)
+    file.persist(&target)
         .map_err(|error| unwritable(path, error.error))?;
     Ok(())
 }

@@ -9,4 +9,4 @@ mod value;
 
 pub(crate) use assemble::{Known, assemble};
 pub use session::{FeedbackStats, TracerSession};
-pub use value::{Cost, CostFormat, Seconds, Timestamp};
+pub use value::{Cost, CostFormat, Nanoseconds, Timestamp};

@@ -30,7 +30,7 @@ use crate::runs::{Column, functions};
 use crate::source::{self, Source};
 use crate::tally::{self, Tally};
 
-pub(crate) use question::{ProjectTally, answer};
+pub(crate) use question::{ProjectTally, Tallied, answer};
 
 /// What the engine may use.
 #[derive(Clone, Debug, Default)]
@@ -220,6 +220,7 @@ fn message(error: &DataFusionError) -> String {
         DataFusionError::External(inner) => inner.to_string(),
         DataFusionError::ArrowError(inner, _) => inner.to_string(),
         DataFusionError::ParquetError(inner) => inner.to_string(),
+        DataFusionError::Execution(text) => text.clone(),
         root => root.strip_backtrace(),
     }
 }

@@ -12,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The question itself is wrong: a time that is no time, an empty window, and the like.
+    /// The question itself is wrong: a time that is no time, a window that ends before it starts.
     #[error("{problem}")]
     Usage {
         /// What is wrong, with the text that was given.
@@ -59,7 +59,7 @@ pub enum Error {
 
     /// A side file (projects, feedback) that cannot be read as what it should be.
     #[error(transparent)]
-    SideFile(#[from] crate::source::projects::ProjectsError),
+    SideFile(#[from] crate::source::projects::SideFileError),
 
     /// Inputs that are well formed one by one but that cannot be counted together.
     #[error("{problem}")]

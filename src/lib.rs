@@ -53,19 +53,18 @@ mod time;
 
 use std::cmp::Reverse;
 
-pub use document::{Cost, CostFormat, FeedbackStats, Seconds, Timestamp, TracerSession};
+pub use document::{Cost, CostFormat, FeedbackStats, Nanoseconds, Timestamp, TracerSession};
 pub use engine::{Engine, Limits};
 pub use error::{Error, Result};
 pub use request::{Clock, Projects, Request, Window};
-pub use source::projects::{FeedbackRecord, Place, Project, ProjectsError};
+pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Source, SourceOptions};
 
 use uuid::Uuid;
 
 use document::{Known, assemble};
-use engine::ProjectTally;
+use engine::{ProjectTally, Tallied};
 use runs::Column;
-use tally::feedback::Feedback;
 
 /// The answer to a request for projects.
 #[derive(Debug)]
@@ -74,13 +73,22 @@ pub struct Sessions {
     pub sessions: Vec<TracerSession>,
     /// What should be known of them, a sentence each.
     pub warnings: Vec<String>,
-    /// The executed plans with their metrics, as text.
-    pub plan: String,
-    /// The bytes that were read of the files' columns.
-    pub n_bytes_read: u64,
+    tallied: Tallied,
 }
 
 impl Sessions {
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.tallied.explain()
+    }
+
+    /// The bytes that were read of the files' columns.
+    #[must_use]
+    pub fn n_bytes_read(&self) -> u64 {
+        u64::try_from(self.tallied.metric("bytes_scanned")).unwrap_or(u64::MAX)
+    }
+
     /// Shows costs as JSON numbers or as strings.
     #[must_use]
     pub fn with_costs_as(mut self, format: CostFormat) -> Self {
@@ -107,40 +115,26 @@ impl Sessions {
 /// it should be; [`Error::Memory`] where the limit does not suffice.
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
     let tallied = engine::answer(engine, source, request).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = tallied.warnings.clone();
+    warnings.extend(unread_feedback(source, &tallied));
     let mut sessions = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
         let metadata = source.metadata(*id);
         let known = known(*id, project)?;
-        if project.facts.tenants.len() > 1 {
-            warnings.push(format!(
-                "project {id} has runs of several tenants: {} is shown",
-                known.tenant_id
-            ));
-        }
-        let feedback = project.tally.as_ref().map(|tally| &tally.feedback);
-        let n_unreadable = feedback.map_or(0, Feedback::n_unreadable);
-        if n_unreadable > 0 {
-            warnings.push(format!(
-                "project {id}: the feedback_stats of {n_unreadable} traces cannot be read and are \
-                 left out"
-            ));
-        }
+        warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
         sessions.push(assemble(
             *id,
             &known,
             metadata,
             project.tally.as_ref(),
             &project.session_feedback,
-            CostFormat::default(),
         ));
     }
     sessions.sort_by_key(|session| (Reverse(session.start_time), session.id));
     Ok(Sessions {
         sessions,
         warnings,
-        plan: tallied.explain(),
-        n_bytes_read: u64::try_from(tallied.metric("bytes_scanned")).unwrap_or(u64::MAX),
+        tallied,
     })
 }
 
@@ -162,4 +156,60 @@ fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
         prompt_tokens: has(&[Column::PromptTokens]),
         completion_tokens: has(&[Column::CompletionTokens]),
     })
+}
+
+/// What should be known of a project's figures.
+fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = String> {
+    let tenants = project.facts.tenants.len();
+    let tally = project.tally.as_ref();
+    let n_unreadable = tally.map_or(0, |tally| tally.feedback.n_unreadable());
+    let feedback = tally
+        .map(|tally| tally.feedback.stats())
+        .unwrap_or_default();
+    let n_out_of_range: u64 = feedback.values().map(|key| key.n_out_of_range).sum();
+    let has_usage = tally.is_none_or(|tally| {
+        let sums = [tally.tokens.total, tally.cost_pico.total];
+        tally.n_traces == 0 || !known.total_tokens || sums.iter().any(|sum| sum.unwrap_or(0) != 0)
+    });
+    [
+        (tenants > 1).then(|| {
+            format!(
+                "its runs are of {tenants} tenants, of which {} is shown",
+                known.tenant_id
+            )
+        }),
+        (!has_usage).then(|| {
+            "no root run carries tokens or costs; those of its descendants are not added up"
+                .to_owned()
+        }),
+        (n_unreadable > 0).then(|| {
+            format!("the feedback_stats of {n_unreadable} traces cannot be read and are left out")
+        }),
+        (n_out_of_range > 0)
+            .then(|| format!("{n_out_of_range} feedback scores beyond 10^15 are left out")),
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// What of a feedback file could not count.
+fn unread_feedback(source: &Source, tallied: &Tallied) -> Vec<String> {
+    let Some(records) = source.feedback() else {
+        return Vec::new();
+    };
+    let n_loose = records
+        .iter()
+        .filter(|record| record.run_id.is_none() && record.session_id.is_none())
+        .count();
+    let without_ids = tallied
+        .projects
+        .iter()
+        .filter(|(_, project)| !project.facts.columns.contains(&Column::Id))
+        .map(|(id, _)| {
+            format!("project {id}: its files have no run ids, so no feedback record is of its runs")
+        });
+    let loose = (n_loose > 0).then(|| {
+        format!("{n_loose} feedback records name neither a run nor a project and are left out")
+    });
+    without_ids.chain(loose).collect()
 }

@@ -3,7 +3,7 @@
 //! Every plan groups by the project at least, so that one native accumulator serves them all. The
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
-use datafusion::common::Result;
+use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
@@ -12,8 +12,8 @@ use datafusion::logical_expr::{
 use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 
-/// The columns of runs that [`tally()`] reads.
-pub(crate) const TALLIED: &[Column] = &[
+/// The columns of runs that a tally is made of, but for their own feedback.
+const TALLIED: &[Column] = &[
     Column::SessionId,
     Column::RunType,
     Column::StartTime,
@@ -22,7 +22,6 @@ pub(crate) const TALLIED: &[Column] = &[
     Column::IsRoot,
     Column::IsError,
     Column::TraceTier,
-    Column::FeedbackStats,
     Column::TotalTokens,
     Column::PromptTokens,
     Column::CompletionTokens,
@@ -31,17 +30,34 @@ pub(crate) const TALLIED: &[Column] = &[
     Column::CompletionCost,
 ];
 
+/// The columns of runs that [`tally()`] reads, with the runs' own feedback or without.
+pub(crate) fn tallied(own_feedback: bool) -> Vec<Column> {
+    let mut columns = TALLIED.to_vec();
+    columns.extend(own_feedback.then_some(Column::FeedbackStats));
+    columns
+}
+
 /// The columns of runs that [`feedback()`] reads.
 pub(crate) const FED_BACK: &[Column] = &[Column::Id, Column::SessionId, Column::IsRoot];
 
 /// The columns of the table of feedback records: the run's id and the bytes of its feedback.
 pub(crate) const FEEDBACK_RUN: &str = "feedback_run_id";
 
-/// Traces → one tally a project.
+/// Traces → one tally a project. Runs without the column of their own feedback give none.
 pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
-    let tallies = tally::COLUMNS
+    let feedback = Column::FeedbackStats.name();
+    let runs = if runs.schema().has_column_with_unqualified_name(feedback) {
+        runs
+    } else {
+        let columns = TALLIED.iter().map(|column| ident(column.name()));
+        let nothing = Expr::Literal(ScalarValue::Utf8View(None), None).alias(feedback);
+        LogicalPlanBuilder::new(runs)
+            .project(columns.chain([nothing]))?
+            .build()?
+    };
+    let tallies = TallyColumn::ALL
         .iter()
-        .map(|column| Ok(measure(*column)?.alias(column.name)))
+        .map(|column| Ok(measure(*column)?.alias(column.name())))
         .collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::new(runs)
         .filter(ident(Column::IsRoot.name()))?
@@ -52,8 +68,8 @@ pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
 /// Traces and the feedback records of runs → the feedback of each project's root runs.
 pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<LogicalPlan> {
     let merged = part_udaf::feedback_merge()
-        .call(vec![ident(tally::FEEDBACK.name)])
-        .alias(tally::FEEDBACK.name);
+        .call(vec![ident(TallyColumn::Feedback.name())])
+        .alias(TallyColumn::Feedback.name());
     let roots = LogicalPlanBuilder::new(runs)
         .filter(ident(Column::IsRoot.name()))?
         .project([ident(Column::Id.name()), ident(Column::SessionId.name())])?
@@ -71,15 +87,15 @@ pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<Logica
 
 /// Tallies → their sums, one a project.
 pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
-    let merged = tally::COLUMNS.iter().map(|column| {
-        let value = ident(column.name);
-        match column.merge {
+    let merged = TallyColumn::ALL.iter().map(|column| {
+        let value = ident(column.name());
+        match column.merge() {
             Merge::Sum => sum_udaf::exact_sum().call(vec![value]),
             Merge::Max => max(value),
             Merge::Sketch => part_udaf::hdr_merge().call(vec![value]),
             Merge::Feedback => part_udaf::feedback_merge().call(vec![value]),
         }
-        .alias(column.name)
+        .alias(column.name())
     });
     LogicalPlanBuilder::new(tallies)
         .aggregate([ident(tally::PROJECT)], merged)?
@@ -95,25 +111,25 @@ fn measure(column: TallyColumn) -> Result<Expr> {
     let completed = run(Column::EndTime).is_not_null();
     let streamed = run(Column::FirstTokenTime).is_not_null();
     Ok(match column {
-        tally::N_TRACES => count(lit(1)),
-        tally::N_ERRORS => count_where(run(Column::IsError))?,
-        tally::N_COMPLETED => count_where(completed)?,
-        tally::N_STREAMED => count_where(completed.and(streamed))?,
-        tally::N_COMPOSITE_USAGE => {
+        TallyColumn::NTraces => count(lit(1)),
+        TallyColumn::NErrors => count_where(run(Column::IsError))?,
+        TallyColumn::NCompleted => count_where(completed)?,
+        TallyColumn::NStreamed => count_where(completed.and(streamed))?,
+        TallyColumn::NCompositeUsage => {
             let is_llm = run(Column::RunType).eq(lit("llm"));
             count_where(is_llm.is_not_true().and(carries_usage()))?
         }
-        tally::LATENCY_US => sketch(elapsed(Column::EndTime)),
-        tally::FIRST_TOKEN_US => sketch(elapsed(Column::FirstTokenTime)),
-        tally::TOTAL_TOKENS => sum(Column::TotalTokens),
-        tally::PROMPT_TOKENS => sum(Column::PromptTokens),
-        tally::COMPLETION_TOKENS => sum(Column::CompletionTokens),
-        tally::TOTAL_COST => sum(Column::TotalCost),
-        tally::PROMPT_COST => sum(Column::PromptCost),
-        tally::COMPLETION_COST => sum(Column::CompletionCost),
-        tally::LAST_START_US => max(run(Column::StartTime)),
-        tally::TRACE_TIER => max(tier_rank()?),
-        _ => part_udaf::feedback_tally().call(vec![run(Column::FeedbackStats)]),
+        TallyColumn::LatencyUs => sketch(elapsed(Column::EndTime)),
+        TallyColumn::FirstTokenUs => sketch(elapsed(Column::FirstTokenTime)),
+        TallyColumn::TotalTokens => sum(Column::TotalTokens),
+        TallyColumn::PromptTokens => sum(Column::PromptTokens),
+        TallyColumn::CompletionTokens => sum(Column::CompletionTokens),
+        TallyColumn::TotalCost => sum(Column::TotalCost),
+        TallyColumn::PromptCost => sum(Column::PromptCost),
+        TallyColumn::CompletionCost => sum(Column::CompletionCost),
+        TallyColumn::LastStartUs => max(run(Column::StartTime)),
+        TallyColumn::TraceTier => max(tier_rank()?),
+        TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![run(Column::FeedbackStats)]),
     })
 }
 

@@ -156,8 +156,8 @@ impl Clock {
     fn midnight(&self, day: NaiveDate) -> Option<i64> {
         let midnight = NaiveDateTime::new(day, chrono::NaiveTime::MIN);
         (0..=4)
-            .filter_map(|quarters| {
-                let local = midnight.checked_add_signed(Duration::minutes(30 * quarters))?;
+            .filter_map(|half_hours| {
+                let local = midnight.checked_add_signed(Duration::minutes(30 * half_hours))?;
                 self.zone.from_local_datetime(&local).earliest()
             })
             .map(|moment| moment.timestamp_micros())

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use chrono::NaiveTime;
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
 use datafusion::arrow::datatypes::{
     DataType, Field, FieldRef, Int64Type, Schema, SchemaRef, TimestampMicrosecondType,
@@ -36,11 +37,12 @@ use crate::runs::{self, Column};
 use files::FileTable;
 use footer::Footer;
 use format::Format;
-use listing::Listed;
+use listing::{Keys, Listed};
 use projects::{FeedbackRecord, Project};
 
 /// The columns of which it matters whether a project's files have them at all.
-const NOTABLE: [Column; 6] = [
+const NOTABLE: [Column; 7] = [
+    Column::Id,
     Column::EndTime,
     Column::FirstTokenTime,
     Column::IsError,
@@ -48,6 +50,9 @@ const NOTABLE: [Column; 6] = [
     Column::PromptTokens,
     Column::CompletionTokens,
 ];
+
+/// Microseconds of a day.
+const DAY_US: i64 = 86_400_000_000;
 
 /// How many projects an error shows.
 const SHOWN: usize = 8;
@@ -175,12 +180,15 @@ impl Source {
             return Ok(*one);
         }
         let names = existing.iter().take(SHOWN).map(|id| self.label(*id));
+        if existing.is_empty() {
+            return Err(Error::BadData {
+                problem: "the source holds no run".to_owned(),
+            });
+        }
+        let names = names.collect::<Vec<_>>().join(", ");
         Err(Error::Usage {
             problem: format!("the source holds {} projects", existing.len()),
-            hint: (!existing.is_empty()).then(|| {
-                let names = names.collect::<Vec<_>>().join(", ");
-                format!("choose one with -p, or list them all: {names}")
-            }),
+            hint: Some(format!("choose one with -p, or list them all: {names}")),
         })
     }
 
@@ -241,6 +249,7 @@ impl Source {
 #[derive(Debug)]
 pub(crate) struct SourceFile {
     path: PathBuf,
+    keys: Keys,
     scan: PartitionedFile,
     format: &'static Format,
     footer: Footer,
@@ -292,6 +301,35 @@ impl Files {
             let files = vec![Arc::clone(file)];
             (file.path.as_path(), Self { files })
         })
+    }
+
+    /// What is odd about the files: paths that name another project than the runs do, exports of one
+    /// project that overlap.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let mut spans: BTreeMap<Uuid, Vec<(i64, i64, Option<Uuid>)>> = BTreeMap::new();
+        for file in &self.files {
+            let (Some(project), true) = (file.project.value, file.project.is_proven) else {
+                continue;
+            };
+            if file.keys.project.is_some_and(|key| key != project) {
+                warnings.push(format!(
+                    "{}: its runs are of project {project}, though its path names another",
+                    file.path.display()
+                ));
+            }
+            if let Some((first, last)) = file.range_us() {
+                let span = (first, last, file.keys.export);
+                spans.entry(project).or_default().push(span);
+            }
+        }
+        let overlapping = spans
+            .into_iter()
+            .filter(|(_, spans)| exports_overlap(spans));
+        warnings.extend(overlapping.map(|(project, _)| {
+            format!("project {project}: its exports overlap, and runs in several of them are counted in each")
+        }));
+        warnings
     }
 
     /// What the footers prove of the projects.
@@ -402,15 +440,20 @@ impl SourceFile {
         let constant = |column: Column, key: Option<Uuid>| {
             let name = format.column_of(column).filter(|name| footer.has(name));
             let proven = name.and_then(|name| footer.uuid(name));
+            // The path is proof as well, where the column says nothing else.
+            let column_is_silent = name.is_none_or(|name| {
+                footer.all_null(name) || (key.is_some() && !footer.is_bounded(name))
+            });
             Constant {
                 value: proven.or(key),
-                is_proven: proven.is_some() || name.is_none_or(|name| footer.all_null(name)),
+                is_proven: proven.is_some() || column_is_silent,
             }
         };
         let file = Self {
             project: constant(Column::SessionId, listed.keys.project),
             tenant: constant(Column::TenantId, listed.keys.tenant),
             path: listed.path.clone(),
+            keys: listed.keys.clone(),
             scan,
             format,
             footer,
@@ -451,9 +494,17 @@ impl SourceFile {
     fn may_hold(&self, window: &Window, project: Option<Uuid>) -> bool {
         let of_project =
             !self.project.is_proven || project.is_none() || self.project.value == project;
-        let in_window = self
-            .range_us()
-            .is_none_or(|(first, last)| window.meets(first, last));
+        // The path's day counts only where the footer does not say, and with a day of slack.
+        let range = self.range_us().or_else(|| {
+            let day = self
+                .keys
+                .day?
+                .and_time(NaiveTime::MIN)
+                .and_utc()
+                .timestamp_micros();
+            Some((day.checked_sub(DAY_US)?, day.checked_add(2 * DAY_US)?))
+        });
+        let in_window = range.is_none_or(|(first, last)| window.meets(first, last));
         of_project && in_window
     }
 
@@ -520,6 +571,21 @@ impl Shape {
             format.expr(*column, footer, is_proven)
         }))
     }
+}
+
+/// Whether spans of time of different exports meet.
+fn exports_overlap(spans: &[(i64, i64, Option<Uuid>)]) -> bool {
+    let mut spans = spans.to_vec();
+    spans.sort_unstable();
+    // The latest end of each export so far; an export has few files at a time.
+    let mut ends: BTreeMap<Option<Uuid>, i64> = BTreeMap::new();
+    spans.into_iter().any(|(first, last, export)| {
+        ends.retain(|_, end| *end >= first);
+        let meets = ends.keys().any(|other| *other != export);
+        let end = ends.entry(export).or_insert(last);
+        *end = last.max(*end);
+        meets
+    })
 }
 
 /// Groups files by what decides how they are read, in the order of their paths.

@@ -101,46 +101,52 @@ pub(crate) enum Merge {
     Feedback,
 }
 
-/// A column of the table whose rows are tallies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct TallyColumn {
-    pub(crate) name: &'static str,
-    pub(crate) merge: Merge,
-}
-
 macro_rules! columns {
-    ($($constant:ident = $name:literal: $merge:ident),+ $(,)?) => {
-        $(pub(crate) const $constant: TallyColumn = TallyColumn { name: $name, merge: Merge::$merge };)+
-        /// All columns of a tally, in their order.
-        pub(crate) const COLUMNS: &[TallyColumn] = &[$($constant),+];
+    ($($column:ident = $name:literal: $merge:ident),+ $(,)?) => {
+        /// A column of the table whose rows are tallies.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum TallyColumn { $($column),+ }
+
+        impl TallyColumn {
+            /// All columns, in their order.
+            pub(crate) const ALL: &[Self] = &[$(Self::$column),+];
+
+            pub(crate) const fn name(self) -> &'static str {
+                match self { $(Self::$column => $name),+ }
+            }
+
+            pub(crate) const fn merge(self) -> Merge {
+                match self { $(Self::$column => Merge::$merge),+ }
+            }
+        }
     };
 }
 
 columns! {
-    N_TRACES = "n_traces": Sum,
-    N_ERRORS = "n_errors": Sum,
-    N_COMPLETED = "n_completed": Sum,
-    N_STREAMED = "n_streamed": Sum,
-    N_COMPOSITE_USAGE = "n_composite_usage": Sum,
-    LATENCY_US = "latency_us": Sketch,
-    FIRST_TOKEN_US = "first_token_us": Sketch,
-    TOTAL_TOKENS = "total_tokens": Sum,
-    PROMPT_TOKENS = "prompt_tokens": Sum,
-    COMPLETION_TOKENS = "completion_tokens": Sum,
-    TOTAL_COST = "total_cost": Sum,
-    PROMPT_COST = "prompt_cost": Sum,
-    COMPLETION_COST = "completion_cost": Sum,
-    LAST_START_US = "last_start_time": Max,
-    TRACE_TIER = "trace_tier": Max,
-    FEEDBACK = "feedback": Feedback,
+    NTraces = "n_traces": Sum,
+    NErrors = "n_errors": Sum,
+    NCompleted = "n_completed": Sum,
+    NStreamed = "n_streamed": Sum,
+    NCompositeUsage = "n_composite_usage": Sum,
+    LatencyUs = "latency_us": Sketch,
+    FirstTokenUs = "first_token_us": Sketch,
+    TotalTokens = "total_tokens": Sum,
+    PromptTokens = "prompt_tokens": Sum,
+    CompletionTokens = "completion_tokens": Sum,
+    TotalCost = "total_cost": Sum,
+    PromptCost = "prompt_cost": Sum,
+    CompletionCost = "completion_cost": Sum,
+    LastStartUs = "last_start_time": Max,
+    TraceTier = "trace_tier": Max,
+    Feedback = "feedback": Feedback,
 }
 
 impl TallyColumn {
     pub(crate) fn data_type(self) -> DataType {
-        match self.merge {
+        match self.merge() {
             Merge::Sum => SUM,
             Merge::Sketch | Merge::Feedback => DataType::LargeBinary,
-            Merge::Max if self == TRACE_TIER => DataType::Int8,
+            Merge::Max if self == Self::TraceTier => DataType::Int8,
             Merge::Max => DataType::Timestamp(TimeUnit::Microsecond, None),
         }
     }
@@ -206,9 +212,9 @@ impl Tally {
     #[must_use]
     pub fn schema() -> SchemaRef {
         let project = Field::new(PROJECT, DataType::Utf8View, true);
-        let columns = COLUMNS
+        let columns = TallyColumn::ALL
             .iter()
-            .map(|column| Field::new(column.name, column.data_type(), true));
+            .map(|column| Field::new(column.name(), column.data_type(), true));
         Arc::new(Schema::new(
             std::iter::once(project).chain(columns).collect::<Vec<_>>(),
         ))
@@ -223,24 +229,24 @@ impl Tally {
     pub fn from_row(batch: &RecordBatch, row: usize) -> Result<Self> {
         let row = Row { batch, row };
         Ok(Self {
-            n_traces: row.count(N_TRACES)?,
-            n_errors: row.count(N_ERRORS)?,
-            n_completed: row.count(N_COMPLETED)?,
-            n_streamed: row.count(N_STREAMED)?,
-            n_composite_usage: row.count(N_COMPOSITE_USAGE)?,
-            latency_us: row.sketch(LATENCY_US)?,
-            first_token_us: row.sketch(FIRST_TOKEN_US)?,
+            n_traces: row.count(TallyColumn::NTraces)?,
+            n_errors: row.count(TallyColumn::NErrors)?,
+            n_completed: row.count(TallyColumn::NCompleted)?,
+            n_streamed: row.count(TallyColumn::NStreamed)?,
+            n_composite_usage: row.count(TallyColumn::NCompositeUsage)?,
+            latency_us: row.sketch(TallyColumn::LatencyUs)?,
+            first_token_us: row.sketch(TallyColumn::FirstTokenUs)?,
             tokens: Parts {
-                total: row.tokens(TOTAL_TOKENS)?,
-                prompt: row.tokens(PROMPT_TOKENS)?,
-                completion: row.tokens(COMPLETION_TOKENS)?,
+                total: row.tokens(TallyColumn::TotalTokens)?,
+                prompt: row.tokens(TallyColumn::PromptTokens)?,
+                completion: row.tokens(TallyColumn::CompletionTokens)?,
             },
             cost_pico: Parts {
-                total: row.sum(TOTAL_COST)?,
-                prompt: row.sum(PROMPT_COST)?,
-                completion: row.sum(COMPLETION_COST)?,
+                total: row.sum(TallyColumn::TotalCost)?,
+                prompt: row.sum(TallyColumn::PromptCost)?,
+                completion: row.sum(TallyColumn::CompletionCost)?,
             },
-            last_start_us: row.time(LAST_START_US)?,
+            last_start_us: row.time(TallyColumn::LastStartUs)?,
             trace_tier: row.tier()?,
             feedback: row.feedback()?,
         })
@@ -257,7 +263,9 @@ impl Tally {
             .map(|project| Some(project.to_string()))
             .collect();
         let rows: Vec<&Self> = tallies.values().collect();
-        let columns = COLUMNS.iter().map(|column| column_of(*column, &rows));
+        let columns = TallyColumn::ALL
+            .iter()
+            .map(|column| column_of(*column, &rows));
         let columns = std::iter::once(Arc::new(projects) as ArrayRef).chain(columns);
         RecordBatch::try_new(Self::schema(), columns.collect()).map_err(|error| Error::BadData {
             problem: error.to_string(),
@@ -324,30 +332,30 @@ fn column_of(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
         Arc::new(values.collect::<LargeBinaryArray>())
     };
     match column {
-        N_TRACES => sums(|tally| Some(tally.n_traces.into())),
-        N_ERRORS => sums(|tally| Some(tally.n_errors.into())),
-        N_COMPLETED => sums(|tally| Some(tally.n_completed.into())),
-        N_STREAMED => sums(|tally| Some(tally.n_streamed.into())),
-        N_COMPOSITE_USAGE => sums(|tally| Some(tally.n_composite_usage.into())),
-        LATENCY_US => bytes(|tally| tally.latency_us.to_bytes()),
-        FIRST_TOKEN_US => bytes(|tally| tally.first_token_us.to_bytes()),
-        TOTAL_TOKENS => sums(|tally| tally.tokens.total),
-        PROMPT_TOKENS => sums(|tally| tally.tokens.prompt),
-        COMPLETION_TOKENS => sums(|tally| tally.tokens.completion),
-        TOTAL_COST => sums(|tally| tally.cost_pico.total),
-        PROMPT_COST => sums(|tally| tally.cost_pico.prompt),
-        COMPLETION_COST => sums(|tally| tally.cost_pico.completion),
-        LAST_START_US => {
+        TallyColumn::NTraces => sums(|tally| Some(tally.n_traces.into())),
+        TallyColumn::NErrors => sums(|tally| Some(tally.n_errors.into())),
+        TallyColumn::NCompleted => sums(|tally| Some(tally.n_completed.into())),
+        TallyColumn::NStreamed => sums(|tally| Some(tally.n_streamed.into())),
+        TallyColumn::NCompositeUsage => sums(|tally| Some(tally.n_composite_usage.into())),
+        TallyColumn::LatencyUs => bytes(|tally| tally.latency_us.to_bytes()),
+        TallyColumn::FirstTokenUs => bytes(|tally| tally.first_token_us.to_bytes()),
+        TallyColumn::TotalTokens => sums(|tally| tally.tokens.total),
+        TallyColumn::PromptTokens => sums(|tally| tally.tokens.prompt),
+        TallyColumn::CompletionTokens => sums(|tally| tally.tokens.completion),
+        TallyColumn::TotalCost => sums(|tally| tally.cost_pico.total),
+        TallyColumn::PromptCost => sums(|tally| tally.cost_pico.prompt),
+        TallyColumn::CompletionCost => sums(|tally| tally.cost_pico.completion),
+        TallyColumn::LastStartUs => {
             let times = tallies.iter().map(|tally| tally.last_start_us);
             Arc::new(times.collect::<TimestampMicrosecondArray>())
         }
-        TRACE_TIER => {
+        TallyColumn::TraceTier => {
             let ranks = tallies
                 .iter()
                 .map(|tally| tally.trace_tier.map(TraceTier::rank));
             Arc::new(ranks.collect::<Int8Array>())
         }
-        _ => bytes(|tally| tally.feedback.to_bytes()),
+        TallyColumn::Feedback => bytes(|tally| tally.feedback.to_bytes()),
     }
 }
 
@@ -362,7 +370,7 @@ impl Row<'_> {
     fn value(&self, column: TallyColumn) -> Result<Option<&ArrayRef>> {
         let values = self
             .batch
-            .column_by_name(column.name)
+            .column_by_name(column.name())
             .ok_or_else(|| wrong(column, "no such column"))?;
         Ok(values.is_valid(self.row).then_some(values))
     }
@@ -404,7 +412,7 @@ impl Row<'_> {
     }
 
     fn tier(&self) -> Result<Option<TraceTier>> {
-        let Some(values) = self.value(TRACE_TIER)? else {
+        let Some(values) = self.value(TallyColumn::TraceTier)? else {
             return Ok(None);
         };
         match values
@@ -413,7 +421,7 @@ impl Row<'_> {
         {
             Some(1) => Ok(Some(TraceTier::Shortlived)),
             Some(2) => Ok(Some(TraceTier::Longlived)),
-            _ => Err(wrong(TRACE_TIER, "neither 1 nor 2")),
+            _ => Err(wrong(TallyColumn::TraceTier, "neither 1 nor 2")),
         }
     }
 
@@ -425,10 +433,11 @@ impl Row<'_> {
     }
 
     fn feedback(&self) -> Result<Feedback> {
-        let Some(bytes) = self.bytes(FEEDBACK)? else {
+        let Some(bytes) = self.bytes(TallyColumn::Feedback)? else {
             return Ok(Feedback::default());
         };
-        Feedback::from_bytes(bytes).map_err(|error| wrong(FEEDBACK, &error.to_string()))
+        Feedback::from_bytes(bytes)
+            .map_err(|error| wrong(TallyColumn::Feedback, &error.to_string()))
     }
 
     fn bytes(&self, column: TallyColumn) -> Result<Option<&[u8]>> {
@@ -443,7 +452,7 @@ impl Row<'_> {
 
 fn wrong(column: TallyColumn, found: &str) -> Error {
     Error::BadData {
-        problem: format!("tally column {}: {found}", column.name),
+        problem: format!("tally column {}: {found}", column.name()),
     }
 }
 

@@ -140,6 +140,11 @@ fn wrong(error: GenerateError) -> Error {
             problem: error.to_string(),
             hint: None,
         },
+        GenerateError::Io { path, source } => Error::Io {
+            path,
+            action: "cannot write",
+            source,
+        },
         error => Error::Engine(Box::new(error)),
     }
 }

@@ -3,12 +3,12 @@
 use clap::Args;
 use runtally::{Error, Projects, output};
 
-use super::{Exit, Question};
+use super::{Exit, QuestionArgs};
 
 #[derive(Debug, Args)]
 pub(super) struct List {
     #[command(flatten)]
-    question: Question,
+    question: QuestionArgs,
 }
 
 impl List {

@@ -3,7 +3,7 @@
 use clap::Args;
 use runtally::{Error, Projects, output};
 
-use super::{Exit, Question};
+use super::{Exit, QuestionArgs};
 
 #[derive(Debug, Args)]
 pub(super) struct Show {
@@ -13,7 +13,7 @@ pub(super) struct Show {
     project: Option<String>,
 
     #[command(flatten)]
-    question: Question,
+    question: QuestionArgs,
 }
 
 impl Show {

@@ -6,7 +6,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use super::session::{FeedbackStats, TracerSession};
-use super::value::{Cost, CostFormat, Seconds, Timestamp};
+use super::value::{Cost, CostFormat, Nanoseconds, Timestamp};
 use crate::source::projects::Project;
 use crate::tally::feedback::Feedback;
 use crate::tally::sketch::{Quantile, Sketch};
@@ -23,7 +23,7 @@ pub(crate) struct Known {
     pub(crate) start_us: i64,
     /// Whether any file says which runs failed.
     pub(crate) errors: bool,
-    /// Whether any file has both ends and first tokens.
+    /// Whether its files have both ends and first tokens.
     pub(crate) streaming: bool,
     /// Whether any file has total tokens.
     pub(crate) total_tokens: bool,
@@ -40,12 +40,11 @@ pub(crate) fn assemble(
     metadata: Option<&Project>,
     tally: Option<&Tally>,
     session_feedback: &Feedback,
-    cost_format: CostFormat,
 ) -> TracerSession {
     let cost = |pico: fn(&Tally) -> Option<i128>| {
         tally.and_then(pico).map(|pico| Cost {
             pico,
-            format: cost_format,
+            format: CostFormat::default(),
         })
     };
     let tokens = |is_known: bool, sum: fn(&Tally) -> Option<i128>| {
@@ -54,7 +53,11 @@ pub(crate) fn assemble(
             .map(|tally| sum(tally).unwrap_or(0))
     };
     let percentile = |sketch: fn(&Tally) -> &Sketch, quantile: Quantile| {
-        tally.and_then(|tally| sketch(tally).quantile_thousandths(quantile).map(Seconds))
+        tally.and_then(|tally| {
+            sketch(tally)
+                .quantile_thousandths(quantile)
+                .map(Nanoseconds)
+        })
     };
     let last_start = tally.and_then(|tally| tally.last_start_us).map(Timestamp);
     let live = metadata.and_then(|project| project.last_run_start_time_live);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::value::{Cost, Seconds, Timestamp};
+use super::value::{Cost, Nanoseconds, Timestamp};
 
 /// A project and the statistics of its traces in a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -36,13 +36,13 @@ pub struct TracerSession {
     /// The number of traces.
     pub run_count: Option<u64>,
     /// Median latency of completed traces, seconds.
-    pub latency_p50: Option<Seconds>,
+    pub latency_p50: Option<Nanoseconds>,
     /// 99th percentile of the same.
-    pub latency_p99: Option<Seconds>,
+    pub latency_p99: Option<Nanoseconds>,
     /// Median time to first token, seconds.
-    pub first_token_p50: Option<Seconds>,
+    pub first_token_p50: Option<Nanoseconds>,
     /// 99th percentile of the same.
-    pub first_token_p99: Option<Seconds>,
+    pub first_token_p99: Option<Nanoseconds>,
     /// Tokens, input and output.
     pub total_tokens: Option<i128>,
     /// Input tokens.

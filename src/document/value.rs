@@ -18,9 +18,9 @@ impl Serialize for Timestamp {
 
 /// A duration in whole nanoseconds, shown as a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seconds(pub u128);
+pub struct Nanoseconds(pub u128);
 
-impl Seconds {
+impl Nanoseconds {
     /// The double nearest to the exact decimal, so that its shortest text has no more digits.
     #[must_use]
     pub fn as_f64(self) -> f64 {
@@ -30,7 +30,7 @@ impl Seconds {
     }
 }
 
-impl Serialize for Seconds {
+impl Serialize for Nanoseconds {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_f64(self.as_f64())
     }
@@ -74,15 +74,15 @@ mod tests {
 
     #[test]
     fn seconds_have_no_float_noise() {
-        assert_eq!(Seconds(13_093_320_000).as_f64(), 13.09332);
+        assert_eq!(Nanoseconds(13_093_320_000).as_f64(), 13.09332);
         assert_eq!(
-            serde_json::to_string(&Seconds(1_000_000_000)).unwrap(),
+            serde_json::to_string(&Nanoseconds(1_000_000_000)).unwrap(),
             "1.0"
         );
-        assert_eq!(serde_json::to_string(&Seconds(1)).unwrap(), "1e-9");
+        assert_eq!(serde_json::to_string(&Nanoseconds(1)).unwrap(), "1e-9");
         // Beyond 2⁵³ nanoseconds, where dividing doubles would round twice.
         assert_eq!(
-            Seconds(9_007_199_254_740_993_001).as_f64(),
+            Nanoseconds(9_007_199_254_740_993_001).as_f64(),
             9_007_199_254.740_993
         );
     }

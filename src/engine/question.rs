@@ -22,7 +22,7 @@ use crate::request::{Projects, Request, Window};
 use crate::source::projects::FeedbackRecord;
 use crate::source::{Facts, Files, Source};
 use crate::tally::feedback::Feedback;
-use crate::tally::{self, Tally};
+use crate::tally::{Tally, TallyColumn};
 
 /// What a source's runs say of one project.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,12 +38,14 @@ pub(crate) struct ProjectTally {
 #[derive(Debug)]
 pub(crate) struct Tallied {
     pub(crate) projects: BTreeMap<Uuid, ProjectTally>,
+    /// What is odd about the files.
+    pub(crate) warnings: Vec<String>,
     pub(crate) plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
 /// Answers a request with what the runs say of each project.
 pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) -> Result<Tallied> {
-    let named = source.named(&request.projects);
+    let mut named = source.named(&request.projects);
     let mut question = Question {
         engine,
         files: source.files(&engine.ctx, named).await?,
@@ -52,12 +54,19 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
         plans: Vec::new(),
     };
     let mut facts = question.facts().await?;
+    if named.is_some_and(|id| !facts.contains_key(&id)) {
+        // No run of it where its path would be: the files must say which projects there are.
+        named = None;
+        question.files = source.files(&engine.ctx, None).await?;
+        facts = question.facts().await?;
+    }
     question.only = chosen(source, &request.projects, named, &mut facts)?;
     let mut tallies = BTreeMap::new();
     let mut session_feedback = BTreeMap::new();
     if request.stats && !facts.is_empty() {
-        tallies = question.tallies().await?;
-        if let Some(records) = source.feedback() {
+        let records = source.feedback();
+        tallies = question.tallies(records.is_none()).await?;
+        if let Some(records) = records {
             let (on_runs, on_projects) = by_subject(records)?;
             let mut feedback = question.feedback(&on_runs).await?;
             for (project, tally) in &mut tallies {
@@ -66,6 +75,7 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
             session_feedback = on_projects;
         }
     }
+    let warnings = question.files.warnings();
     let projects = facts.into_iter().map(|(id, facts)| {
         let tally = ProjectTally {
             facts,
@@ -78,6 +88,7 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
     });
     Ok(Tallied {
         projects: projects.collect(),
+        warnings,
         plans: question.plans,
     })
 }
@@ -127,7 +138,7 @@ impl Question<'_> {
     async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>> {
         let mut facts = self.files.proven();
         let scanned = self
-            .step(Files::unproven, |files, batches| files.scanned(batches))
+            .step(Files::unproven, super::super::source::Files::scanned)
             .await?;
         for (project, more) in scanned {
             facts.entry(project).or_default().add(more);
@@ -135,10 +146,12 @@ impl Question<'_> {
         Ok(facts)
     }
 
-    async fn tallies(&mut self) -> Result<BTreeMap<Uuid, Tally>> {
+    /// The tallies, with the runs' own feedback or without.
+    async fn tallies(&mut self, own_feedback: bool) -> Result<BTreeMap<Uuid, Tally>> {
         let (window, only) = (self.window, self.only);
+        let columns = plan::tallied(own_feedback);
         self.step(
-            |files| plan::tally(files.runs(plan::TALLIED, &window, only)?).map(Some),
+            |files| plan::tally(files.runs(&columns, &window, only)?).map(Some),
             |_, batches| by_project(batches, Tally::from_row, |sum, more| sum.merge(&more)),
         )
         .await
@@ -258,7 +271,7 @@ fn feedback_table(on_runs: &BTreeMap<Uuid, Feedback>) -> Result<LogicalPlan, Dat
         .collect();
     let schema = Arc::new(Schema::new(vec![
         Field::new(plan::FEEDBACK_RUN, DataType::Utf8View, false),
-        Field::new(tally::FEEDBACK.name, DataType::LargeBinary, false),
+        Field::new(TallyColumn::Feedback.name(), DataType::LargeBinary, false),
     ]));
     let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(parts)])?;
     scan("feedback", MemTable::try_new(schema, vec![vec![batch]])?)

@@ -17,7 +17,7 @@ use datafusion::arrow::datatypes::{
     TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
     TimestampSecondType,
 };
-use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err, internal_err};
+use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
@@ -124,21 +124,18 @@ impl ScalarUDFImpl for RunFunction {
             return internal_err!("{} takes two arguments", self.name());
         };
         let values = first.to_array(args.number_rows)?;
-        if self.kind == Kind::Elapsed {
-            let ends = second.to_array(args.number_rows)?;
-            return Ok(ColumnarValue::Array(elapsed(&values, &ends)?));
-        }
-        let ColumnarValue::Scalar(
-            ScalarValue::Utf8(Some(column)) | ScalarValue::Utf8View(Some(column)),
-        ) = second
-        else {
-            return internal_err!("{} needs a literal column name", self.name());
+        let column = match second {
+            ColumnarValue::Scalar(
+                ScalarValue::Utf8(Some(column)) | ScalarValue::Utf8View(Some(column)),
+            ) => column.as_str(),
+            _ => "",
         };
         let array = match self.kind {
             Kind::UtcMicros => utc_micros(&values, column)?,
             Kind::PicoUsd => pico(&values, column)?,
             Kind::Whole => whole_numbers(&values, column)?,
-            Kind::IdText | Kind::Elapsed => ids(&values, column)?,
+            Kind::IdText => ids(&values)?,
+            Kind::Elapsed => elapsed(&values, &second.to_array(args.number_rows)?),
         };
         Ok(ColumnarValue::Array(array))
     }
@@ -146,7 +143,11 @@ impl ScalarUDFImpl for RunFunction {
 
 fn utc_micros(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
     let DataType::Timestamp(unit, _) = values.data_type() else {
-        return exec_err!("column {column}: {} is no time", values.data_type());
+        return Err(bad(
+            column,
+            "a time",
+            format!("the type {}", values.data_type()),
+        ));
     };
     match unit {
         TimeUnit::Second => scaled_up::<TimestampSecondType>(values, 1_000_000, column),
@@ -248,7 +249,7 @@ fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
                     .ok_or_else(|| bad(column, EXPECTED, number))
             }))
         }
-        kind => exec_err!("column {column}: expected {EXPECTED}, found the type {kind}"),
+        kind => Err(bad(column, EXPECTED, format!("the type {kind}"))),
     }
 }
 
@@ -260,7 +261,7 @@ fn whole_float(number: f64) -> Option<i64> {
 }
 
 /// Costs a copy of the views and no more where every id already is as it should be.
-fn ids(values: &ArrayRef, _column: &str) -> Result<ArrayRef> {
+fn ids(values: &ArrayRef) -> Result<ArrayRef> {
     let texts = text(values)?;
     if texts.iter().flatten().all(is_plain_id) {
         return Ok(Arc::new(texts));
@@ -273,8 +274,12 @@ fn ids(values: &ArrayRef, _column: &str) -> Result<ArrayRef> {
 }
 
 fn is_plain_id(id: &str) -> bool {
-    !id.bytes()
-        .any(|byte| byte.is_ascii_uppercase() || byte == b'"' || byte == b'{')
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    id.len() == 36
+        && id.bytes().enumerate().all(|(index, byte)| match byte {
+            b'-' => HYPHENS.contains(&index),
+            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f') && !HYPHENS.contains(&index),
+        })
 }
 
 fn plain_id(id: &str) -> String {
@@ -282,7 +287,7 @@ fn plain_id(id: &str) -> String {
     Uuid::try_parse(bare).map_or_else(|_| bare.to_owned(), |uuid| uuid.as_hyphenated().to_string())
 }
 
-fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> Result<ArrayRef> {
+fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> ArrayRef {
     let starts = starts.as_primitive::<TimestampMicrosecondType>();
     let ends = ends.as_primitive::<TimestampMicrosecondType>();
     let elapsed: Int64Array = starts
@@ -290,7 +295,7 @@ fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> Result<ArrayRef> {
         .zip(ends)
         .map(|(start, end)| end?.checked_sub(start?).filter(|us| *us >= 0))
         .collect();
-    Ok(Arc::new(elapsed))
+    Arc::new(elapsed)
 }
 
 fn text(values: &ArrayRef) -> Result<StringViewArray> {
@@ -308,6 +313,10 @@ where
     Ok(Arc::new(values))
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what is found is made for the error"
+)]
 fn bad(column: &str, expected: &'static str, found: impl ToString) -> DataFusionError {
     DataFusionError::External(Box::new(ValueError {
         column: column.to_owned(),

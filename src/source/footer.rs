@@ -30,6 +30,8 @@ pub(crate) struct Footer {
 struct ColumnFacts {
     /// Whether no row has a value.
     all_null: bool,
+    /// Whether every row group says its least and its greatest value.
+    is_bounded: bool,
     /// The one value of all rows, where it is a UUID.
     uuid: Option<Uuid>,
     /// The earliest and the latest value, in microseconds rounded down, where all rows have one.
@@ -90,6 +92,11 @@ impl Footer {
         self.facts(column).is_some_and(|facts| facts.all_null)
     }
 
+    /// Whether the footer says between which values the column's lie.
+    pub(crate) fn is_bounded(&self, column: &str) -> bool {
+        self.facts(column).is_some_and(|facts| facts.is_bounded)
+    }
+
     /// The one UUID that all rows have there, where the footer proves it.
     pub(crate) fn uuid(&self, column: &str) -> Option<Uuid> {
         self.facts(column)?.uuid
@@ -119,8 +126,11 @@ impl ColumnFacts {
             && statistics.iter().all(|(facts, n_rows)| {
                 facts.null_count_opt().and_then(|n| i64::try_from(n).ok()) == Some(*n_rows)
             });
+        let has_bounds =
+            |facts: &Statistics| facts.min_bytes_opt().is_some() && facts.max_bytes_opt().is_some();
         let mut facts = Self {
             all_null,
+            is_bounded: statistics.iter().all(|(facts, _)| has_bounds(facts)),
             ..Self::default()
         };
         if null_counts().all(|n_nulls| n_nulls == Some(0)) {

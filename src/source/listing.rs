@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -41,6 +42,10 @@ pub(crate) struct Keys {
     pub(crate) project: Option<Uuid>,
     /// `tenant_id=…`
     pub(crate) tenant: Option<Uuid>,
+    /// `export_id=…`: files of one export repeat no run.
+    pub(crate) export: Option<Uuid>,
+    /// `year=…/month=…/day=…`: the day on which its runs start, UTC.
+    pub(crate) day: Option<NaiveDate>,
 }
 
 /// Lists files, folders (with all that is below them) and globs.
@@ -52,8 +57,14 @@ pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
     let mut found = Found::default();
     for path in paths {
         let before = found.n_seen;
-        for path in expand(path)? {
-            found.add(&path)?;
+        if path.exists() {
+            found.add(path)?;
+        } else {
+            for path in glob_matches(path)? {
+                if path.is_dir() || is_parquet(&path) || is_side_file(&path) {
+                    found.add(&path)?;
+                }
+            }
         }
         if found.n_seen == before {
             return Err(Error::NoInput {
@@ -68,11 +79,8 @@ pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
     })
 }
 
-/// The paths that a glob matches; a path that exists stands for itself whatever signs it has.
-fn expand(path: &Path) -> Result<Vec<PathBuf>> {
-    if path.exists() {
-        return Ok(vec![path.to_owned()]);
-    }
+/// The paths that a glob matches.
+fn glob_matches(path: &Path) -> Result<Vec<PathBuf>> {
     let missing = |problem: &str| Error::NoInput {
         path: path.to_owned(),
         problem: problem.to_owned(),
@@ -82,7 +90,14 @@ fn expand(path: &Path) -> Result<Vec<PathBuf>> {
     };
     let matches =
         glob::glob(pattern).map_err(|error| missing(&format!("no valid glob: {error}")))?;
-    let paths: Vec<PathBuf> = matches.filter_map(std::result::Result::ok).collect();
+    let paths = matches
+        .map(|found| {
+            found.map_err(|error| {
+                let path = error.path().to_owned();
+                unreadable(&path, error.into())
+            })
+        })
+        .collect::<Result<Vec<PathBuf>>>()?;
     if paths.is_empty() {
         return Err(missing("the glob matches no file or folder"));
     }
@@ -100,6 +115,11 @@ struct Found {
 impl Found {
     fn add(&mut self, path: &Path) -> Result<()> {
         let canonical = canonical(path)?;
+        if is_side_file(path) && !canonical.is_dir() {
+            // As where a shell expands `exports/*`: no runs, and no source by itself.
+            self.side_files.push(path.to_owned());
+            return Ok(());
+        }
         if !canonical.is_dir() {
             self.file(path, canonical);
             return Ok(());
@@ -140,7 +160,8 @@ impl Found {
 
     fn file(&mut self, path: &Path, canonical: PathBuf) {
         self.n_seen += 1;
-        let keys = Keys::of(&canonical);
+        // Not of the canonical path: a link's own folders say what it is, its target's need not.
+        let keys = Keys::of(&std::path::absolute(path).unwrap_or_else(|_| canonical.clone()));
         self.files.entry(canonical.clone()).or_insert(Listed {
             path: path.to_owned(),
             canonical,
@@ -153,6 +174,7 @@ impl Keys {
     /// Reads the `key=value` folders of a path; the innermost wins, a value that is no UUID is none.
     fn of(path: &Path) -> Self {
         let mut keys = Self::default();
+        let (mut year, mut month, mut day) = (None, None, None);
         for folder in path.iter().filter_map(|part| part.to_str()) {
             let Some((key, value)) = folder.split_once('=') else {
                 continue;
@@ -160,9 +182,14 @@ impl Keys {
             match key {
                 "session_id" => keys.project = Uuid::try_parse(value).ok().or(keys.project),
                 "tenant_id" => keys.tenant = Uuid::try_parse(value).ok().or(keys.tenant),
+                "export_id" => keys.export = Uuid::try_parse(value).ok().or(keys.export),
+                "year" => year = value.parse::<i32>().ok(),
+                "month" => month = value.parse::<u32>().ok(),
+                "day" => day = value.parse::<u32>().ok(),
                 _ => {}
             }
         }
+        keys.day = (|| NaiveDate::from_ymd_opt(year?, month?, day?))();
         keys
     }
 }
@@ -172,11 +199,24 @@ fn is_parquet(path: &Path) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
-/// Files that tools leave half written or keep for themselves begin with a dot or an underscore.
+fn is_side_file(path: &Path) -> bool {
+    SIDE_FILES
+        .iter()
+        .any(|name| path.file_name() == Some(name.as_ref()))
+}
+
+/// What tools leave half written or keep for themselves.
 fn is_hidden(path: &Path) -> bool {
-    path.file_name()
+    let name = path
+        .file_name()
         .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with(['.', '_']))
+        .unwrap_or_default();
+    let is_of_tools = if path.is_dir() {
+        ["_temporary", "_delta_log"].contains(&name)
+    } else {
+        name.starts_with('_')
+    };
+    name.starts_with('.') || is_of_tools
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {
@@ -200,10 +240,13 @@ mod tests {
     #[test]
     fn keys_come_from_folders() {
         let project = "3c90c3cc-0d44-4b50-8888-8dd25736052a";
-        let path = format!("/x/tenant_id=nonsense/session_id={project}/runs/year=2026/a.parquet");
+        let path = format!(
+            "/x/tenant_id=nonsense/session_id={project}/runs/year=2026/month=08/day=9/a.parquet"
+        );
         let keys = Keys::of(Path::new(&path));
         assert_eq!(keys.project, Some(Uuid::try_parse(project).unwrap()));
         assert_eq!(keys.tenant, None);
+        assert_eq!(keys.day, NaiveDate::from_ymd_opt(2026, 8, 9));
     }
 
     #[test]

@@ -76,7 +76,7 @@ pub struct Place {
 /// Why a side file cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum ProjectsError {
+pub enum SideFileError {
     /// The file cannot be opened or read.
     #[error("cannot read {}", path.display())]
     Io {
@@ -150,7 +150,7 @@ pub enum ProjectsError {
 ///
 /// Where a file cannot be read, is neither JSON nor JSON lines, or a record
 /// has no id or a field of the wrong type.
-pub(crate) fn read_projects<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>, ProjectsError> {
+pub(crate) fn read_projects<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>, SideFileError> {
     let mut projects = BTreeMap::new();
     for path in paths {
         let file = SideFile::open(path.as_ref())?;
@@ -170,7 +170,7 @@ pub(crate) fn read_projects<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>,
 ///
 /// Where the file cannot be read, is neither JSON nor JSON lines, or a record
 /// has no key or a field of the wrong type.
-pub(crate) fn read_feedback(path: &Path) -> Result<Vec<FeedbackRecord>, ProjectsError> {
+pub(crate) fn read_feedback(path: &Path) -> Result<Vec<FeedbackRecord>, SideFileError> {
     let file = SideFile::open(path)?;
     let objects = file.objects("key")?;
     objects.iter().map(read_feedback_record).collect()
@@ -182,7 +182,7 @@ impl fmt::Display for Place {
     }
 }
 
-fn read_project(object: &Object<'_>) -> Result<Project, ProjectsError> {
+fn read_project(object: &Object<'_>) -> Result<Project, SideFileError> {
     Ok(Project {
         id: object
             .uuid("id")?
@@ -211,8 +211,8 @@ fn read_project(object: &Object<'_>) -> Result<Project, ProjectsError> {
     })
 }
 
-fn read_feedback_record(object: &Object<'_>) -> Result<FeedbackRecord, ProjectsError> {
-    let record = Record::from_json(object.text).map_err(|source| ProjectsError::Feedback {
+fn read_feedback_record(object: &Object<'_>) -> Result<FeedbackRecord, SideFileError> {
+    let record = Record::from_json(object.text).map_err(|source| SideFileError::Feedback {
         path: object.file.path.to_owned(),
         place: object.place(),
         source,
@@ -248,12 +248,12 @@ struct SideFile<'p> {
 }
 
 impl<'p> SideFile<'p> {
-    fn open(path: &'p Path) -> Result<Self, ProjectsError> {
-        let bytes = std::fs::read(path).map_err(|source| ProjectsError::Io {
+    fn open(path: &'p Path) -> Result<Self, SideFileError> {
+        let bytes = std::fs::read(path).map_err(|source| SideFileError::Io {
             path: path.to_owned(),
             source,
         })?;
-        let text = String::from_utf8(bytes).map_err(|error| ProjectsError::Encoding {
+        let text = String::from_utf8(bytes).map_err(|error| SideFileError::Encoding {
             path: path.to_owned(),
             offset: error.utf8_error().valid_up_to(),
         })?;
@@ -262,7 +262,7 @@ impl<'p> SideFile<'p> {
 
     /// The records. An object without the field that every record has, but with
     /// an array under one of the known names, is an envelope around its records.
-    fn objects(&self, needed: &str) -> Result<Vec<Object<'_>>, ProjectsError> {
+    fn objects(&self, needed: &str) -> Result<Vec<Object<'_>>, SideFileError> {
         let text = self.text.strip_prefix('\u{feff}').unwrap_or(&self.text);
         let mut objects = Vec::new();
         for value in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>() {
@@ -284,7 +284,7 @@ impl<'p> SideFile<'p> {
         &'f self,
         array: &'f RawValue,
         objects: &mut Vec<Object<'f>>,
-    ) -> Result<(), ProjectsError> {
+    ) -> Result<(), SideFileError> {
         let elements: Vec<&RawValue> =
             serde_json::from_str(array.get()).map_err(|source| self.no_json(source))?;
         for element in elements {
@@ -297,10 +297,10 @@ impl<'p> SideFile<'p> {
         &'f self,
         value: &'f RawValue,
         record: usize,
-    ) -> Result<Object<'f>, ProjectsError> {
+    ) -> Result<Object<'f>, SideFileError> {
         let text = value.get();
         if !text.starts_with('{') {
-            return Err(ProjectsError::NoObject {
+            return Err(SideFileError::NoObject {
                 path: self.path.to_owned(),
                 place: self.place(text, record),
                 found: quoted(text),
@@ -327,8 +327,8 @@ impl<'p> SideFile<'p> {
         Place { line, record }
     }
 
-    fn no_json(&self, source: serde_json::Error) -> ProjectsError {
-        ProjectsError::Json {
+    fn no_json(&self, source: serde_json::Error) -> SideFileError {
+        SideFileError::Json {
             path: self.path.to_owned(),
             source,
         }
@@ -367,11 +367,11 @@ impl<'f> Object<'f> {
             .find(|value| value.get().starts_with('['))
     }
 
-    fn uuid(&self, field: &'static str) -> Result<Option<Uuid>, ProjectsError> {
+    fn uuid(&self, field: &'static str) -> Result<Option<Uuid>, SideFileError> {
         self.text(field, "a UUID", |text| Uuid::parse_str(text).ok())
     }
 
-    fn time(&self, field: &'static str) -> Result<Option<i64>, ProjectsError> {
+    fn time(&self, field: &'static str) -> Result<Option<i64>, SideFileError> {
         self.text(field, "an ISO 8601 time", parse_time)
     }
 
@@ -380,7 +380,7 @@ impl<'f> Object<'f> {
         field: &'static str,
         expected: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, ProjectsError> {
+    ) -> Result<Option<T>, SideFileError> {
         self.read(field, expected, |value| {
             let Key(text) = serde_json::from_str(value).ok()?;
             parse(&text)
@@ -393,7 +393,7 @@ impl<'f> Object<'f> {
         field: &'static str,
         expected: &'static str,
         parse: impl FnOnce(&str) -> Option<T>,
-    ) -> Result<Option<T>, ProjectsError> {
+    ) -> Result<Option<T>, SideFileError> {
         let Some(value) = self.get(field) else {
             return Ok(None);
         };
@@ -403,8 +403,8 @@ impl<'f> Object<'f> {
         }
     }
 
-    fn wrong(&self, field: &'static str, expected: &'static str) -> ProjectsError {
-        ProjectsError::Field {
+    fn wrong(&self, field: &'static str, expected: &'static str) -> SideFileError {
+        SideFileError::Field {
             path: self.file.path.to_owned(),
             place: self.place(),
             field,
@@ -447,7 +447,7 @@ mod tests {
         file
     }
 
-    fn projects(text: &str) -> Result<Vec<Project>, ProjectsError> {
+    fn projects(text: &str) -> Result<Vec<Project>, SideFileError> {
         read_projects(&[file(text.as_bytes()).path()])
     }
 
@@ -602,15 +602,15 @@ mod tests {
         }
         assert!(matches!(
             projects("{\"id\": "),
-            Err(ProjectsError::Json { .. })
+            Err(SideFileError::Json { .. })
         ));
         let no_text = read_projects(&[file(b"[\xff]").path()]);
         assert!(matches!(
             no_text,
-            Err(ProjectsError::Encoding { offset: 1, .. })
+            Err(SideFileError::Encoding { offset: 1, .. })
         ));
         let no_file = read_projects(&[Path::new("no/such/file.json")]);
-        assert!(matches!(no_file, Err(ProjectsError::Io { .. })));
+        assert!(matches!(no_file, Err(SideFileError::Io { .. })));
     }
 
     #[test]

@@ -120,7 +120,7 @@ fn spilling_changes_nothing() {
                 .unwrap();
             (
                 serde_json::to_string(&answer.sessions).unwrap(),
-                answer.plan,
+                answer.explain(),
             )
         })
     };

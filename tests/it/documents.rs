@@ -42,7 +42,7 @@ fn check(runs: &[Run], shape: &Shape, mut question: Question) {
     question.cost_form = shape.cost;
     question.dropped.clone_from(&shape.dropped);
     if !question.metadata.is_empty() {
-        write_sessions_json(dir.path(), &question.metadata, runs.len() % 2 == 0);
+        write_sessions_json(dir.path(), &question.metadata, runs.len().is_multiple_of(2));
     }
     let mut options = SourceOptions::default();
     if let Some(records) = &question.feedback {
@@ -115,10 +115,10 @@ fn any_shape() -> impl Strategy<Value = Shape> {
                 layout,
                 time,
                 cost,
+                empty_parent,
                 n_files,
                 row_group_rows,
                 shuffle_seed,
-                empty_parent,
                 ..Shape::default()
             },
         )
