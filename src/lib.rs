@@ -167,10 +167,9 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
         .map(|tally| tally.feedback.stats())
         .unwrap_or_default();
     let n_out_of_range: u64 = feedback.values().map(|key| key.n_out_of_range).sum();
-    let has_usage = tally.is_none_or(|tally| {
-        let sums = [tally.tokens.total, tally.cost_pico.total];
-        tally.n_traces == 0 || !known.total_tokens || sums.iter().any(|sum| sum.unwrap_or(0) != 0)
-    });
+    // Where roots do add up, they carry usage of their own: nothing was counted then.
+    let n_below = project.n_usage_below_roots;
+    let is_missed = n_below > 0 && tally.is_some_and(|tally| tally.n_composite_usage == 0);
     [
         (tenants > 1).then(|| {
             format!(
@@ -178,9 +177,11 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
                 known.tenant_id
             )
         }),
-        (!has_usage).then(|| {
-            "no root run carries tokens or costs; those of its descendants are not added up"
-                .to_owned()
+        is_missed.then(|| {
+            format!(
+                "its roots do not add up their descendants' tokens and costs, which {n_below} runs \
+                 carry: they are missing from the sums"
+            )
         }),
         (n_unreadable > 0).then(|| {
             format!("the feedback_stats of {n_unreadable} traces cannot be read and are left out")

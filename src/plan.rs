@@ -65,6 +65,27 @@ pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
         .build()
 }
 
+/// The columns of runs that [`usage_below_roots()`] reads.
+pub(crate) const USED: &[Column] = &[
+    Column::SessionId,
+    Column::IsRoot,
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
+];
+
+/// Runs → how many that are no roots carry usage, a row a project that has any.
+pub(crate) fn usage_below_roots(runs: LogicalPlan) -> Result<LogicalPlan> {
+    let is_below = ident(Column::IsRoot.name()).is_not_true();
+    LogicalPlanBuilder::new(runs)
+        .filter(is_below.and(carries_usage()))?
+        .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
+        .build()
+}
+
 /// Traces and the feedback records of runs → the feedback of each project's root runs.
 pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<LogicalPlan> {
     let merged = part_udaf::feedback_merge()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, LargeBinaryArray, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{DataType, Field, Schema};
+use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -30,6 +30,8 @@ pub(crate) struct ProjectTally {
     pub(crate) facts: Facts,
     /// The traces in the window; `None` where no statistics were asked for.
     pub(crate) tally: Option<Tally>,
+    /// The runs below the roots that carry usage; counted only where no root adds them up.
+    pub(crate) n_usage_below_roots: i64,
     /// Feedback on the project itself.
     pub(crate) session_feedback: Feedback,
 }
@@ -62,10 +64,14 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
     }
     question.only = chosen(source, &request.projects, named, &mut facts)?;
     let mut tallies = BTreeMap::new();
+    let mut below_roots = BTreeMap::new();
     let mut session_feedback = BTreeMap::new();
     if request.stats && !facts.is_empty() {
         let records = source.feedback();
         tallies = question.tallies(records.is_none()).await?;
+        if tallies.values().any(|tally| tally.n_composite_usage == 0) {
+            below_roots = question.usage_below_roots().await?;
+        }
         if let Some(records) = records {
             let (on_runs, on_projects) = by_subject(records)?;
             let mut feedback = question.feedback(&on_runs).await?;
@@ -82,6 +88,7 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
             tally: request
                 .stats
                 .then(|| tallies.remove(&id).unwrap_or_default()),
+            n_usage_below_roots: below_roots.remove(&id).unwrap_or_default(),
             session_feedback: session_feedback.remove(&id).unwrap_or_default(),
         };
         (id, tally)
@@ -153,6 +160,25 @@ impl Question<'_> {
         self.step(
             |files| plan::tally(files.runs(&columns, &window, only)?).map(Some),
             |_, batches| by_project(batches, Tally::from_row, |sum, more| sum.merge(&more)),
+        )
+        .await
+    }
+
+    /// How many runs below the roots carry usage.
+    async fn usage_below_roots(&mut self) -> Result<BTreeMap<Uuid, i64>> {
+        let (window, only) = (self.window, self.only);
+        let count = |batch: &RecordBatch, row: usize| {
+            let counts = batch.column(1).as_primitive::<Int64Type>();
+            Ok(counts.value(row))
+        };
+        self.step(
+            |files| plan::usage_below_roots(files.runs(plan::USED, &window, only)?).map(Some),
+            |_, batches| {
+                by_project(batches, count, |sum, more| {
+                    *sum += more;
+                    Ok(())
+                })
+            },
         )
         .await
     }

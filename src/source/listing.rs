@@ -66,7 +66,7 @@ pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
                 }
             }
         }
-        if found.n_seen == before {
+        if found.n_seen == before && !(paths.len() > 1 && is_side_file(path)) {
             return Err(Error::NoInput {
                 path: path.clone(),
                 problem: "no Parquet file (*.parquet) in it".to_owned(),

@@ -835,3 +835,66 @@ fn an_interrupted_run_leaves_nothing() {
         assert_eq!(names_in(&out), Vec::<String>::new(), "{delay_ms} ms");
     }
 }
+
+#[test]
+fn what_a_shell_makes_of_a_star_is_a_source() {
+    let (dir, _) = exports(2);
+    let whole = answer(dir.path(), &["list", "exports"]);
+    assert_eq!(answer(dir.path(), &["list", "exports/*"]), whole);
+    let entries = fs::read_dir(dir.path().join("exports")).unwrap();
+    let mut named: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
+    named.sort();
+    let named = named.iter().map(|path| path.to_str().unwrap());
+    let args: Vec<&str> = std::iter::once("list").chain(named).collect();
+    assert!(args.iter().any(|arg| arg.ends_with("sessions.json")));
+    assert_eq!(answer(dir.path(), &args), whole);
+}
+
+#[test]
+fn exports_that_need_more_than_is_counted_yet_warn() {
+    let dir = tempfile::tempdir().unwrap();
+    let small = |name: &str, options: Options| {
+        let options = Options {
+            rows: 300,
+            projects: 1,
+            days: 2,
+            ..options
+        };
+        generate::generate(&dir.path().join(name), &options).unwrap();
+        runtally(dir.path(), &["show", name]).stderr
+    };
+    let own = Options {
+        own_only_roots: true,
+        ..Options::default()
+    };
+    let twice = Options {
+        overlap: 1,
+        ..Options::default()
+    };
+    let text = small("own", own);
+    assert!(text.contains("do not add up their descendants"), "{text}");
+    let text = small("twice", twice);
+    assert!(text.contains("exports overlap"), "{text}");
+    assert_eq!(small("clean", Options::default()), "");
+    let quiet = runtally(dir.path(), &["show", "twice", "-q"]);
+    assert_eq!((quiet.code, quiet.stderr.as_str()), (Some(0), ""));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_written_to_and_a_link_keeps_its_place() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let (dir, _) = exports(1);
+    answer(dir.path(), &["show", "exports", "-o", "/dev/null"]);
+    assert!(
+        fs::metadata("/dev/null")
+            .unwrap()
+            .file_type()
+            .is_char_device()
+    );
+    fs::write(dir.path().join("real.json"), "old").unwrap();
+    symlink("real.json", dir.path().join("link.json")).unwrap();
+    answer(dir.path(), &["show", "exports", "-o", "link.json"]);
+    assert!(dir.path().join("link.json").is_symlink());
+    mirror::check(&fs::read_to_string(dir.path().join("real.json")).unwrap());
+}
