@@ -16,7 +16,7 @@
 //!
 //! # The map
 //!
-//! Data goes one way; a module knows those before it and none after it.
+//! Data goes one way, from the top to the bottom; a test holds who may import whom.
 //!
 //! | module | what it is |
 //! |---|---|

@@ -1,0 +1,202 @@
+//! One file of runs: what its path and its footer say, and how a scan should read it.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use chrono::NaiveTime;
+use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::execution::context::SessionContext;
+use datafusion::execution::object_store::ObjectStoreUrl;
+use datafusion::object_store::{ObjectStoreExt, path::Path as ObjectPath};
+use uuid::Uuid;
+
+use super::footer::Footer;
+use super::format::Format;
+use super::listing::{Keys, Listed};
+use super::scan::Facts;
+use crate::error::{Error, Result};
+use crate::request::Window;
+use crate::runs::Column;
+
+/// The columns of which it matters whether a project's files have them at all.
+const NOTABLE: [Column; 7] = [
+    Column::Id,
+    Column::EndTime,
+    Column::FirstTokenTime,
+    Column::IsError,
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+];
+
+/// Microseconds of a day.
+const DAY_US: i64 = 86_400_000_000;
+
+/// A file of runs whose footer has been read.
+#[derive(Debug)]
+pub(crate) struct SourceFile {
+    pub(super) path: PathBuf,
+    pub(super) keys: Keys,
+    scan: PartitionedFile,
+    pub(super) format: &'static Format,
+    pub(super) footer: Footer,
+    /// The project and the tenant of its runs: proven for all of them, or only what the path says
+    /// where a run says nothing.
+    pub(super) project: Constant,
+    pub(super) tenant: Constant,
+}
+
+/// What holds for a file's runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Constant {
+    pub(super) value: Option<Uuid>,
+    pub(super) is_proven: bool,
+}
+
+/// Reads one file's footer; `None` where it has no runs.
+pub(super) async fn open(ctx: SessionContext, listed: Listed) -> Result<Option<SourceFile>> {
+    let path = listed.path.clone();
+    let bad = |problem: String| Error::BadInput {
+        path: path.clone(),
+        problem,
+    };
+    let task = tokio::spawn(async move {
+        let runtime = ctx.runtime_env();
+        let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
+        let location = ObjectPath::from_absolute_path(&listed.canonical)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let object = store.head(&location).await?;
+        let cache = runtime.cache_manager.get_file_metadata_cache();
+        let footer = Footer::read(store.as_ref(), &object, cache).await?;
+        Ok::<_, DataFusionError>((listed, PartitionedFile::new_from_meta(object), footer))
+    });
+    // The parquet crate panics on some damaged footers.
+    let (listed, scan, footer) = task
+        .await
+        .map_err(|_| bad("its footer is damaged".to_owned()))?
+        .map_err(|error| {
+            bad(format!(
+                "no readable Parquet file: {}",
+                error.strip_backtrace()
+            ))
+        })?;
+    if footer.n_rows == 0 {
+        return Ok(None);
+    }
+    SourceFile::new(&listed, scan, footer).map(Some)
+}
+
+impl SourceFile {
+    fn new(listed: &Listed, scan: PartitionedFile, footer: Footer) -> Result<Self> {
+        let bad = |problem: String| Error::BadInput {
+            path: listed.path.clone(),
+            problem,
+        };
+        let format = Format::of(&footer).map_err(bad)?;
+        let constant = |column: Column, key: Option<Uuid>| {
+            let name = format.column_of(column).filter(|name| footer.has(name));
+            let proven = name.and_then(|name| footer.uuid(name));
+            // The path is proof as well, where the column says nothing else.
+            let column_is_silent = name.is_none_or(|name| {
+                footer.all_null(name) || (key.is_some() && !footer.is_bounded(name))
+            });
+            Constant {
+                value: proven.or(key),
+                is_proven: proven.is_some() || column_is_silent,
+            }
+        };
+        let file = Self {
+            project: constant(Column::SessionId, listed.keys.project),
+            tenant: constant(Column::TenantId, listed.keys.tenant),
+            path: listed.path.clone(),
+            keys: listed.keys.clone(),
+            scan,
+            format,
+            footer,
+        };
+        for (what, constant) in [("project", file.project), ("tenant", file.tenant)] {
+            if constant.is_proven && constant.value.is_none() {
+                return Err(bad(format!(
+                    "nothing says which {what} its runs belong to: neither a column nor the path"
+                )));
+            }
+        }
+        Ok(file)
+    }
+
+    /// The file's project and what the footer proves of it, where it proves all of it.
+    pub(super) fn proven(&self) -> Option<(Uuid, Facts)> {
+        if !(self.project.is_proven && self.tenant.is_proven) {
+            return None;
+        }
+        let facts = Facts {
+            tenants: self.tenant.value.into_iter().collect(),
+            start_us: Some(self.range_us()?.0),
+            columns: self.columns(),
+        };
+        Some((self.project.value?, facts))
+    }
+
+    pub(super) fn range_us(&self) -> Option<(i64, i64)> {
+        self.footer
+            .range_us(self.format.column_of(Column::StartTime)?)
+    }
+
+    pub(super) fn columns(&self) -> BTreeSet<Column> {
+        let has = |column: &Column| self.format.has(*column, &self.footer);
+        NOTABLE.into_iter().filter(has).collect()
+    }
+
+    pub(super) fn may_hold(&self, window: &Window, project: Option<Uuid>) -> bool {
+        let of_project =
+            !self.project.is_proven || project.is_none() || self.project.value == project;
+        // The path's day counts only where the footer does not say, and with a day of slack.
+        let range = self.range_us().or_else(|| {
+            let day = self
+                .keys
+                .day?
+                .and_time(NaiveTime::MIN)
+                .and_utc()
+                .timestamp_micros();
+            Some((day.checked_sub(DAY_US)?, day.checked_add(2 * DAY_US)?))
+        });
+        let in_window = range.is_none_or(|(first, last)| window.meets(first, last));
+        of_project && in_window
+    }
+
+    /// The file's columns that the format reads, as the scan should give them.
+    pub(super) fn read_schema(&self) -> SchemaRef {
+        let fields = self.footer.schema.fields().iter().filter_map(|field| {
+            let kind = self.format.read_as(field)?;
+            Some(Arc::new(Field::new(field.name(), kind, true)))
+        });
+        Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
+    }
+
+    /// The file for a scan: how to read each of its columns, and the constants.
+    pub(super) fn partitioned(&self) -> PartitionedFile {
+        let fields = self.footer.schema.fields().iter().map(|field| {
+            let kind = self.format.read_as(field);
+            Arc::new(
+                field
+                    .as_ref()
+                    .clone()
+                    .with_data_type(kind.unwrap_or_else(|| field.data_type().clone())),
+            )
+        });
+        let constants = [self.project, self.tenant]
+            .map(|constant| ScalarValue::Utf8View(constant.value.map(|id| id.to_string())));
+        self.scan
+            .clone()
+            .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
+            .with_partition_values(constants.to_vec())
+    }
+
+    /// Which rules hold for the columns that have several.
+    pub(super) fn rules(&self) -> [Option<usize>; 2] {
+        [Column::IsRoot, Column::IsError].map(|column| self.format.rule_index(column, &self.footer))
+    }
+}
