@@ -10,7 +10,7 @@ mod parse;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::mem::size_of;
 
 use super::sketch::SketchError;
@@ -143,6 +143,20 @@ pub enum FeedbackError {
     },
 }
 
+/// Texts of summaries that were parsed already: few differ, and parsing costs more than adding.
+#[derive(Debug, Default)]
+pub(crate) struct ParsedSummaries(HashMap<String, Feedback>);
+
+impl ParsedSummaries {
+    /// What a run's `feedback_stats` add: its summaries, or one unreadable text.
+    pub(crate) fn of(&mut self, json: &str) -> &Feedback {
+        if !self.0.contains_key(json) {
+            self.0.insert(json.to_owned(), Feedback::of_summaries(json));
+        }
+        &self.0[json]
+    }
+}
+
 impl Feedback {
     /// Adds one run's `feedback_stats`: an object of key → summary. An empty text, `null` and `{}` add
     /// nothing; a key that is given twice counts as last given.
@@ -162,12 +176,16 @@ impl Feedback {
     ///
     /// [`FeedbackError::Overflow`] where the sums grow too large; nothing is added then.
     pub fn add_summaries_or_count(&mut self, json: &str) -> Result<(), FeedbackError> {
-        if let Ok(summaries) = parse::summaries(json) {
-            self.absorb(summaries)
-        } else {
-            self.n_unreadable = self.n_unreadable.saturating_add(1);
-            Ok(())
+        self.merge(&Self::of_summaries(json))
+    }
+
+    /// What one run's `feedback_stats` add: its summaries, or one unreadable text.
+    fn of_summaries(json: &str) -> Self {
+        let mut feedback = Self::default();
+        if feedback.add_summaries(json).is_err() {
+            feedback.n_unreadable = 1;
         }
+        feedback
     }
 
     /// Adds one raw feedback record.

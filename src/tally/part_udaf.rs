@@ -20,7 +20,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::feedback::Feedback;
+use super::feedback::{Feedback, ParsedSummaries};
 use super::sketch::Sketch;
 use super::sum_udaf::Single;
 
@@ -104,13 +104,21 @@ trait Feed: Debug + Send + Sync + 'static {
     const NAME: &'static str;
     const INPUT: DataType;
 
+    /// What is worth keeping from value to value.
+    type Memory: Debug + Default + Send + Sync;
+
     /// Adds one value, which is not null.
-    fn feed(part: &mut Self::Part, values: &Self::Array, row: usize) -> Result<()>;
+    fn feed(
+        part: &mut Self::Part,
+        values: &Self::Array,
+        row: usize,
+        memory: &mut Self::Memory,
+    ) -> Result<()>;
 
     /// Writes the bytes of a part that was fed one value. Nothing where the value adds nothing.
     fn write_single(values: &Self::Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut part = Self::Part::default();
-        Self::feed(&mut part, values, row)?;
+        Self::feed(&mut part, values, row, &mut Self::Memory::default())?;
         if !part.is_empty() {
             part.write_to(out);
         }
@@ -124,11 +132,12 @@ struct Values;
 impl Feed for Values {
     type Part = Sketch;
     type Array = Int64Array;
+    type Memory = ();
     const NAME: &'static str = "hdr_sketch";
     const INPUT: DataType = DataType::Int64;
 
     #[inline]
-    fn feed(part: &mut Sketch, values: &Int64Array, row: usize) -> Result<()> {
+    fn feed(part: &mut Sketch, values: &Int64Array, row: usize, (): &mut ()) -> Result<()> {
         if let Ok(value) = u64::try_from(values.value(row)) {
             part.record(value);
         }
@@ -149,12 +158,18 @@ struct Summaries;
 impl Feed for Summaries {
     type Part = Feedback;
     type Array = StringViewArray;
+    type Memory = ParsedSummaries;
     const NAME: &'static str = "feedback_tally";
     const INPUT: DataType = DataType::Utf8View;
 
-    fn feed(part: &mut Feedback, values: &StringViewArray, row: usize) -> Result<()> {
-        part.add_summaries_or_count(values.value(row))
-            .map_err(external)
+    fn feed(
+        part: &mut Feedback,
+        values: &StringViewArray,
+        row: usize,
+        parsed: &mut ParsedSummaries,
+    ) -> Result<()> {
+        let summaries = parsed.of(values.value(row));
+        part.merge(summaries).map_err(external)
     }
 }
 
@@ -164,10 +179,11 @@ struct Merged<P>(PhantomData<fn() -> P>);
 impl<P: Part> Feed for Merged<P> {
     type Part = P;
     type Array = LargeBinaryArray;
+    type Memory = ();
     const NAME: &'static str = P::MERGE;
     const INPUT: DataType = DataType::LargeBinary;
 
-    fn feed(part: &mut P, values: &LargeBinaryArray, row: usize) -> Result<()> {
+    fn feed(part: &mut P, values: &LargeBinaryArray, row: usize, (): &mut ()) -> Result<()> {
         part.merge_bytes(values.value(row))
     }
 
@@ -273,6 +289,7 @@ impl<F: Feed> PartGroups<F> {
         n_groups: usize,
     ) -> Result<()> {
         let values = column::<G>(values)?;
+        let mut memory = G::Memory::default();
         self.parts.resize_with(n_groups, F::Part::default);
         for (row, group) in groups.iter().enumerate() {
             if !counts(values, filter, row) {
@@ -282,7 +299,7 @@ impl<F: Feed> PartGroups<F> {
                 return Err(internal_datafusion_err!("group {group} of {n_groups}"));
             };
             let before = part.heap_size();
-            G::feed(part, values, row)?;
+            G::feed(part, values, row, &mut memory)?;
             self.heap_size = self.heap_size + part.heap_size() - before;
         }
         Ok(())
