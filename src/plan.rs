@@ -12,16 +12,8 @@ use datafusion::logical_expr::{
 use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 
-/// The columns of runs that a tally is made of, but for their own feedback.
-const TALLIED: &[Column] = &[
-    Column::SessionId,
-    Column::RunType,
-    Column::StartTime,
-    Column::EndTime,
-    Column::FirstTokenTime,
-    Column::IsRoot,
-    Column::IsError,
-    Column::TraceTier,
+/// What a run used.
+const USAGE: [Column; 6] = [
     Column::TotalTokens,
     Column::PromptTokens,
     Column::CompletionTokens,
@@ -30,9 +22,21 @@ const TALLIED: &[Column] = &[
     Column::CompletionCost,
 ];
 
+/// The columns of runs that a tally is made of, but for usage and their own feedback.
+const TALLIED: [Column; 8] = [
+    Column::SessionId,
+    Column::RunType,
+    Column::StartTime,
+    Column::EndTime,
+    Column::FirstTokenTime,
+    Column::IsRoot,
+    Column::IsError,
+    Column::TraceTier,
+];
+
 /// The columns of runs that [`tally()`] reads, with the runs' own feedback or without.
 pub(crate) fn tallied(own_feedback: bool) -> Vec<Column> {
-    let mut columns = TALLIED.to_vec();
+    let mut columns = [TALLIED.as_slice(), &USAGE].concat();
     columns.extend(own_feedback.then_some(Column::FeedbackStats));
     columns
 }
@@ -49,7 +53,8 @@ pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
     let runs = if runs.schema().has_column_with_unqualified_name(feedback) {
         runs
     } else {
-        let columns = TALLIED.iter().map(|column| ident(column.name()));
+        let columns = tallied(false);
+        let columns = columns.iter().map(|column| ident(column.name()));
         let nothing = Expr::Literal(ScalarValue::Utf8View(None), None).alias(feedback);
         LogicalPlanBuilder::new(runs)
             .project(columns.chain([nothing]))?
@@ -66,16 +71,9 @@ pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// The columns of runs that [`usage_below_roots()`] reads.
-pub(crate) const USED: &[Column] = &[
-    Column::SessionId,
-    Column::IsRoot,
-    Column::TotalTokens,
-    Column::PromptTokens,
-    Column::CompletionTokens,
-    Column::TotalCost,
-    Column::PromptCost,
-    Column::CompletionCost,
-];
+pub(crate) fn used() -> Vec<Column> {
+    [[Column::SessionId, Column::IsRoot].as_slice(), &USAGE].concat()
+}
 
 /// Runs → how many that are no roots carry usage, a row a project that has any.
 pub(crate) fn usage_below_roots(runs: LogicalPlan) -> Result<LogicalPlan> {
@@ -160,18 +158,11 @@ fn count_where(condition: Expr) -> Result<Expr> {
 
 /// Whether any of a run's tokens or costs is there and not zero.
 fn carries_usage() -> Expr {
-    [
-        Column::TotalTokens,
-        Column::PromptTokens,
-        Column::CompletionTokens,
-        Column::TotalCost,
-        Column::PromptCost,
-        Column::CompletionCost,
-    ]
-    .into_iter()
-    .map(|column| ident(column.name()).not_eq(lit(0_i64)))
-    .reduce(Expr::or)
-    .unwrap_or_else(|| lit(false))
+    USAGE
+        .into_iter()
+        .map(|column| ident(column.name()).not_eq(lit(0_i64)))
+        .reduce(Expr::or)
+        .unwrap_or_else(|| lit(false))
 }
 
 fn tier_rank() -> Result<Expr> {

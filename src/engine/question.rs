@@ -172,7 +172,7 @@ impl Question<'_> {
             Ok(counts.value(row))
         };
         self.step(
-            |files| plan::usage_below_roots(files.runs(plan::USED, &window, only)?).map(Some),
+            |files| plan::usage_below_roots(files.runs(&plan::used(), &window, only)?).map(Some),
             |_, batches| {
                 by_project(batches, count, |sum, more| {
                     *sum += more;
