@@ -223,6 +223,7 @@ impl QuestionArgs {
             projects,
             window: self.window()?,
             stats: !self.no_stats,
+            ..Request::default()
         };
         let limits = Limits {
             threads: self.threads,
@@ -231,6 +232,7 @@ impl QuestionArgs {
         let options = SourceOptions {
             projects: self.projects.clone(),
             feedback: self.feedback.clone(),
+            ..SourceOptions::default()
         };
         let answer = runtime(self.threads)?.block_on(async {
             let work = async {

@@ -4,9 +4,11 @@
 //! like, `assemble` where each field comes from.
 
 mod assemble;
+mod overview;
 mod session;
 mod value;
 
 pub(crate) use assemble::{Known, assemble};
+pub use overview::{Distribution, Overview};
 pub use session::{FeedbackStats, TracerSession};
 pub use value::{Cost, CostFormat, Nanoseconds, Timestamp};

@@ -46,6 +46,19 @@ const MEMORY_BYTES: usize = 2 << 30;
 /// Memory for footers that are kept between their first reading and the scan.
 const FOOTER_CACHE_BYTES: usize = 128 << 20;
 
+/// How far a question has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Files whose runs have been read.
+    pub n_files: usize,
+    /// Files whose runs will be read, as far as known.
+    pub n_files_there: usize,
+    /// Bytes of columns that have been read.
+    pub n_bytes: u64,
+    /// Runs that have been read.
+    pub n_rows: u64,
+}
+
 /// Executes questions over sources.
 #[derive(Clone)]
 pub struct Engine {
@@ -79,6 +92,12 @@ impl Engine {
             ctx.register_udf(function.as_ref().clone());
         }
         Ok(Self { ctx })
+    }
+
+    /// How far the question has come that is being answered; cheap, from any thread.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        Progress::default()
     }
 
     /// Sets an option of DataFusion by its name, such as `datafusion.execution.batch_size`.

@@ -52,13 +52,16 @@ pub mod tally;
 mod time;
 
 use std::cmp::Reverse;
+use std::path::PathBuf;
 
-pub use document::{Cost, CostFormat, FeedbackStats, Nanoseconds, Timestamp, TracerSession};
-pub use engine::{Engine, Limits};
+pub use document::{
+    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, Timestamp, TracerSession,
+};
+pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result};
-pub use request::{Clock, Projects, Request, Window};
+pub use request::{Clock, Projects, Request, Usage, Window};
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
-pub use source::{Source, SourceOptions};
+pub use source::{Dedup, OnBadFile, Source, SourceOptions};
 
 use uuid::Uuid;
 
@@ -71,9 +74,41 @@ use runs::Column;
 pub struct Sessions {
     /// The documents, newest `start_time` first, then by id.
     pub sessions: Vec<TracerSession>,
+    /// The same projects in the same order, as lines of a table; empty where no statistics were asked for.
+    pub overviews: Vec<Overview>,
+    /// All of them together: merged, not averaged. `None` where no statistics were asked for.
+    pub total: Option<Overview>,
     /// What should be known of them, a sentence each.
     pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
     tallied: Tallied,
+}
+
+/// A file that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it cannot be read.
+    pub problem: String,
+}
+
+/// What was read of a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Read {
+    /// Files whose runs were read.
+    pub n_files: usize,
+    /// Files that there are.
+    pub n_files_there: usize,
+    /// Bytes that were read of columns.
+    pub n_bytes: u64,
+    /// Bytes of all files.
+    pub n_bytes_there: u64,
 }
 
 impl Sessions {
@@ -101,6 +136,10 @@ impl Sessions {
             for cost in costs.into_iter().flatten() {
                 cost.format = format;
             }
+        }
+        let overviews = self.overviews.iter_mut().chain(&mut self.total);
+        for cost in overviews.filter_map(|overview| overview.cost.as_mut()) {
+            cost.format = format;
         }
         self
     }
@@ -133,7 +172,12 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
     sessions.sort_by_key(|session| (Reverse(session.start_time), session.id));
     Ok(Sessions {
         sessions,
+        overviews: Vec::new(),
+        total: None,
         warnings,
+        skipped: Vec::new(),
+        read: Read::default(),
+        span: None,
         tallied,
     })
 }

@@ -9,6 +9,9 @@ use chrono_tz::Tz;
 use crate::error::{Error, Result};
 use crate::time;
 
+/// Microseconds of 24 hours.
+const DAY_US: i64 = 86_400_000_000;
+
 /// What is asked of a source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
@@ -18,6 +21,26 @@ pub struct Request {
     pub window: Window,
     /// Whether statistics are asked for; without them only the projects' own fields are answered.
     pub stats: bool,
+    /// Whose tokens and costs are summed.
+    pub usage: Usage,
+    /// How long before and after the window runs may start that belong to a trace in it, microseconds.
+    /// It matters only where traces are built from their runs ([`Usage::Own`]).
+    pub trace_span_us: i64,
+    /// Counts traces a day as well, days beginning at midnight in this zone.
+    pub daily: Option<Tz>,
+}
+
+/// Whose tokens and costs a trace has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Usage {
+    /// The root's, unless no root of a project but lone LLM calls carries any while other runs do: then
+    /// those of all its runs.
+    #[default]
+    Auto,
+    /// The root's, which contain its descendants'.
+    Roots,
+    /// Those of all its runs, each of which carries its own only.
+    Own,
 }
 
 impl Default for Request {
@@ -27,6 +50,9 @@ impl Default for Request {
             projects: Projects::All,
             window: Window::default(),
             stats: true,
+            usage: Usage::Auto,
+            trace_span_us: DAY_US,
+            daily: None,
         }
     }
 }

@@ -45,6 +45,36 @@ pub struct SourceOptions {
     pub projects: Option<PathBuf>,
     /// Records of `GET /feedback`; they replace the runs' own feedback summaries.
     pub feedback: Option<PathBuf>,
+    /// The project of runs for which neither their file nor its path names one.
+    pub assume_project: Option<Uuid>,
+    /// Their tenant, likewise.
+    pub assume_tenant: Option<Uuid>,
+    /// Which files may repeat each other's runs.
+    pub dedup: Dedup,
+    /// What to do with a file that cannot be read.
+    pub on_bad_file: OnBadFile,
+}
+
+/// Which files may repeat each other's runs, so that the newest of each run must be found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dedup {
+    /// Those of different exports of one project whose spans of time overlap or touch.
+    #[default]
+    Auto,
+    /// All.
+    Always,
+    /// None.
+    Never,
+}
+
+/// What to do with a file that cannot be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnBadFile {
+    /// Fail, with its path and what is wrong with it.
+    #[default]
+    Fail,
+    /// Answer without it, and say so.
+    Skip,
 }
 
 impl Source {

@@ -41,23 +41,12 @@ pub(crate) fn assemble(
     tally: Option<&Tally>,
     session_feedback: &Feedback,
 ) -> TracerSession {
-    let cost = |pico: fn(&Tally) -> Option<i128>| {
-        tally.and_then(pico).map(|pico| Cost {
-            pico,
-            format: CostFormat::default(),
-        })
-    };
+    let cost = |pico: fn(&Tally) -> Option<i128>| tally.and_then(pico).map(cost);
     let tokens = |is_known: bool, sum: fn(&Tally) -> Option<i128>| {
-        tally
-            .filter(|_| is_known)
-            .map(|tally| sum(tally).unwrap_or(0))
+        tally.and_then(|tally| tokens(is_known, sum(tally)))
     };
     let percentile = |sketch: fn(&Tally) -> &Sketch, quantile: Quantile| {
-        tally.and_then(|tally| {
-            sketch(tally)
-                .quantile_thousandths(quantile)
-                .map(Nanoseconds)
-        })
+        tally.and_then(|tally| seconds(sketch(tally), quantile))
     };
     let last_start = tally.and_then(|tally| tally.last_start_us).map(Timestamp);
     let live = metadata.and_then(|project| project.last_run_start_time_live);
@@ -100,11 +89,9 @@ pub(crate) fn assemble(
         session_feedback_stats: tally.map(|_| feedback_stats(session_feedback)),
         run_facets: tally.map(|_| Vec::new()),
         error_rate: tally
-            .filter(|_| known.errors)
-            .and_then(|tally| ratio(tally.n_errors, tally.n_traces)),
+            .and_then(|tally| rate(known.errors, tally.n_errors, tally.n_traces)),
         streaming_rate: tally
-            .filter(|_| known.streaming)
-            .and_then(|tally| ratio(tally.n_streamed, tally.n_completed)),
+            .and_then(|tally| rate(known.streaming, tally.n_streamed, tally.n_completed)),
         test_run_number: metadata.and_then(|project| project.test_run_number),
     }
 }
@@ -129,11 +116,29 @@ fn feedback_stats(feedback: &Feedback) -> BTreeMap<String, FeedbackStats> {
     keys.collect()
 }
 
-/// A share of a count; unknown where there is nothing to share.
+/// An amount of pico-dollars.
+pub(super) fn cost(pico: i128) -> Cost {
+    Cost {
+        pico,
+        format: CostFormat::default(),
+    }
+}
+
+/// A sum of tokens: zero where no trace carries any, unknown where no file has the column.
+pub(super) fn tokens(is_known: bool, sum: Option<i128>) -> Option<i128> {
+    is_known.then(|| sum.unwrap_or(0))
+}
+
+/// A percentile of microseconds.
+pub(super) fn seconds(sketch: &Sketch, quantile: Quantile) -> Option<Nanoseconds> {
+    sketch.quantile_thousandths(quantile).map(Nanoseconds)
+}
+
+/// A share of a count; unknown where there is nothing to share, or no file says.
 #[expect(
     clippy::cast_precision_loss,
     reason = "counts beyond 2⁵³ are rounded once, as the quotient is"
 )]
-fn ratio(part: u64, whole: u64) -> Option<f64> {
-    (whole > 0).then(|| part as f64 / whole as f64)
+pub(super) fn rate(is_known: bool, part: u64, whole: u64) -> Option<f64> {
+    (is_known && whole > 0).then(|| part as f64 / whole as f64)
 }
