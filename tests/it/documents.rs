@@ -59,6 +59,7 @@ fn check(runs: &[Run], shape: &Shape, mut question: Question) {
             .map_or(Projects::All, |id| Projects::One(id.to_string())),
         window,
         stats: question.stats,
+        ..Request::default()
     };
     let costs = if question.cost_number {
         CostFormat::Number
