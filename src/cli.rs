@@ -280,7 +280,7 @@ impl QuestionArgs {
         if self.verbose {
             say(&format!(
                 "{n_files} files listed, {} read, {:.2} s",
-                ByteSize(sessions.n_bytes_read()),
+                ByteSize(sessions.read.n_bytes),
                 began.elapsed().as_secs_f64()
             ));
         }

@@ -10,10 +10,12 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
+use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
+use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::{SessionConfig, SessionContext};
 use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
@@ -63,6 +65,8 @@ pub struct Progress {
 #[derive(Clone)]
 pub struct Engine {
     ctx: SessionContext,
+    /// The plans of the question that is being answered, or was last.
+    underway: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
 }
 
 impl Engine {
@@ -91,13 +95,34 @@ impl Engine {
         for function in functions::all() {
             ctx.register_udf(function.as_ref().clone());
         }
-        Ok(Self { ctx })
+        Ok(Self {
+            ctx,
+            underway: Arc::default(),
+        })
     }
 
-    /// How far the question has come that is being answered; cheap, from any thread.
+    /// How far the question has come that is being answered; cheap, from any thread. Files count anew
+    /// each time that they are read.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        Progress::default()
+        let underway = self.underway.lock().map(|plans| plans.clone());
+        let mut progress = Progress::default();
+        for scan in underway.unwrap_or_default().iter().flat_map(scans) {
+            let metrics = scan.metrics().unwrap_or_default();
+            let metric = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize());
+            progress.n_files += metric("files_processed");
+            progress.n_files_there += n_files(&scan);
+            progress.n_bytes += u64::try_from(metric("bytes_scanned")).unwrap_or(0);
+            progress.n_rows += u64::try_from(metrics.output_rows().unwrap_or(0)).unwrap_or(0);
+        }
+        progress
+    }
+
+    /// Forgets how far another question came.
+    fn begin(&self) {
+        if let Ok(mut plans) = self.underway.lock() {
+            plans.clear();
+        }
     }
 
     /// Sets an option of DataFusion by its name, such as `datafusion.execution.batch_size`.
@@ -160,6 +185,9 @@ impl Engine {
         guarded(async {
             let physical = self.ctx.state().create_physical_plan(&plan).await?;
             plans.push(Arc::clone(&physical));
+            if let Ok(mut underway) = self.underway.lock() {
+                underway.push(Arc::clone(&physical));
+            }
             collect(physical, self.ctx.task_ctx()).await
         })
         .await
@@ -190,6 +218,23 @@ fn by_project<T>(
         }
     }
     Ok(projects)
+}
+
+/// The scans at the bottom of a plan.
+fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
+    let below = plan.children();
+    if below.is_empty() {
+        return vec![Arc::clone(plan)];
+    }
+    below.into_iter().flat_map(scans).collect()
+}
+
+fn n_files(scan: &Arc<dyn ExecutionPlan>) -> usize {
+    let files = scan.downcast_ref::<DataSourceExec>().and_then(|scan| {
+        let config = scan.data_source().downcast_ref::<FileScanConfig>()?;
+        Some(config.file_groups.iter().map(FileGroup::len).sum())
+    });
+    files.unwrap_or(0)
 }
 
 fn scan(name: &str, table: MemTable) -> Result<LogicalPlan, DataFusionError> {

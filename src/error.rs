@@ -57,6 +57,13 @@ pub enum Error {
         problem: String,
     },
 
+    /// All files of runs that there are cannot be read, and were to be skipped.
+    #[error("nothing is left of the source: {}", skipped.iter().map(|file| format!("{}: {}", file.path.display(), file.problem)).collect::<Vec<_>>().join("; "))]
+    NothingLeft {
+        /// The files.
+        skipped: Vec<crate::source::SkippedFile>,
+    },
+
     /// A side file (projects, feedback) that cannot be read as what it should be.
     #[error(transparent)]
     SideFile(#[from] crate::source::projects::SideFileError),

@@ -50,9 +50,10 @@ mod runs;
 mod source;
 pub mod tally;
 mod time;
+mod traces;
 
 use std::cmp::Reverse;
-use std::path::PathBuf;
+use std::collections::BTreeMap;
 
 pub use document::{
     Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, Timestamp, TracerSession,
@@ -61,13 +62,15 @@ pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result};
 pub use request::{Clock, Projects, Request, Usage, Window};
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
-pub use source::{Dedup, OnBadFile, Source, SourceOptions};
+pub use source::{Dedup, OnBadFile, SkippedFile, Source, SourceOptions};
 
+use chrono::NaiveDate;
 use uuid::Uuid;
 
 use document::{Known, assemble};
 use engine::{ProjectTally, Tallied};
 use runs::Column;
+use tally::Tally;
 
 /// The answer to a request for projects.
 #[derive(Debug)]
@@ -89,15 +92,6 @@ pub struct Sessions {
     tallied: Tallied,
 }
 
-/// A file that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Why it cannot be read.
-    pub problem: String,
-}
-
 /// What was read of a source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Read {
@@ -116,12 +110,6 @@ impl Sessions {
     #[must_use]
     pub fn explain(&self) -> String {
         self.tallied.explain()
-    }
-
-    /// The bytes that were read of the files' columns.
-    #[must_use]
-    pub fn n_bytes_read(&self) -> u64 {
-        u64::try_from(self.tallied.metric("bytes_scanned")).unwrap_or(u64::MAX)
     }
 
     /// Shows costs as JSON numbers or as strings.
@@ -156,30 +144,83 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
     let tallied = engine::answer(engine, source, request).await?;
     let mut warnings = tallied.warnings.clone();
     warnings.extend(unread_feedback(source, &tallied));
-    let mut sessions = Vec::with_capacity(tallied.projects.len());
+    let mut answers = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
-        let metadata = source.metadata(*id);
         let known = known(*id, project)?;
         warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
-        sessions.push(assemble(
-            *id,
-            &known,
-            metadata,
-            project.tally.as_ref(),
-            &project.session_feedback,
-        ));
+        answers.push((document(source, *id, project, &known), project, known));
     }
-    sessions.sort_by_key(|session| (Reverse(session.start_time), session.id));
+    answers.sort_by_key(|(session, ..)| (Reverse(session.start_time), session.id));
+    let overviews = answers.iter().filter_map(|(session, project, known)| {
+        let tally = project.tally.as_ref()?;
+        let (id, name) = (Some(session.id), session.name.clone());
+        let days = project.days.clone();
+        Some(Overview::new(id, name, known, tally, days, project.usage))
+    });
     Ok(Sessions {
-        sessions,
-        overviews: Vec::new(),
-        total: None,
+        overviews: overviews.collect(),
+        total: total(answers.iter().map(|(_, project, known)| (*project, known)))?,
+        span: span(tallied.projects.values()),
+        read: Read {
+            n_files: tallied.n_files,
+            n_files_there: source.n_files(),
+            n_bytes: tallied
+                .metric("bytes_scanned")
+                .try_into()
+                .unwrap_or(u64::MAX),
+            n_bytes_there: source.n_bytes(),
+        },
+        sessions: answers.into_iter().map(|(session, ..)| session).collect(),
         warnings,
-        skipped: Vec::new(),
-        read: Read::default(),
-        span: None,
+        skipped: tallied.skipped.clone(),
         tallied,
     })
+}
+
+fn document(source: &Source, id: Uuid, project: &ProjectTally, known: &Known) -> TracerSession {
+    let metadata = source.metadata(id);
+    let tally = project.tally.as_ref();
+    assemble(id, known, metadata, tally, &project.session_feedback)
+}
+
+/// All projects together; `None` where there are no statistics.
+fn total<'a>(
+    projects: impl Iterator<Item = (&'a ProjectTally, &'a Known)>,
+) -> Result<Option<Overview>> {
+    let mut sum: Option<(Tally, Known, Usage)> = None;
+    let mut days: BTreeMap<NaiveDate, u64> = BTreeMap::new();
+    for (project, known) in projects {
+        let Some(tally) = &project.tally else {
+            continue;
+        };
+        for (day, n_traces) in &project.days {
+            *days.entry(*day).or_default() += n_traces;
+        }
+        match &mut sum {
+            None => sum = Some((tally.clone(), known.clone(), project.usage)),
+            Some((sum, all_known, usage)) => {
+                sum.merge(tally)?;
+                all_known.errors &= known.errors;
+                all_known.total_tokens |= known.total_tokens;
+                if *usage != project.usage {
+                    *usage = Usage::Auto;
+                }
+            }
+        }
+    }
+    let name = "total".to_owned();
+    Ok(sum.map(|(tally, known, usage)| Overview::new(None, name, &known, &tally, days, usage)))
+}
+
+/// From the first to the last start of any run.
+fn span<'a>(
+    projects: impl Iterator<Item = &'a ProjectTally> + Clone,
+) -> Option<(Timestamp, Timestamp)> {
+    let first = projects
+        .clone()
+        .filter_map(|project| project.facts.start_us);
+    let last = projects.filter_map(|project| project.facts.last_us);
+    Some((Timestamp(first.min()?), Timestamp(last.max()?)))
 }
 
 fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
@@ -211,9 +252,10 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
         .map(|tally| tally.feedback.stats())
         .unwrap_or_default();
     let n_out_of_range: u64 = feedback.values().map(|key| key.n_out_of_range).sum();
-    // Where roots do add up, they carry usage of their own: nothing was counted then.
-    let n_below = project.n_usage_below_roots;
-    let is_missed = n_below > 0 && tally.is_some_and(|tally| tally.n_composite_usage == 0);
+    let is_doubled =
+        project.usage == Usage::Own && tally.is_some_and(|tally| tally.n_composite_usage > 0);
+    let n_undecided = project.n_undecided;
+    let n_rootless = project.n_rootless;
     [
         (tenants > 1).then(|| {
             format!(
@@ -221,10 +263,22 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
                 known.tenant_id
             )
         }),
-        is_missed.then(|| {
+        is_doubled.then(|| {
+            let n_composite = tally.map_or(0, |tally| tally.n_composite_usage);
             format!(
-                "its roots do not add up their descendants' tokens and costs, which {n_below} runs \
-                 carry: they are missing from the sums"
+                "the roots of {n_composite} traces carry usage without being LLM calls: where that is \
+                 their descendants', summing all runs counts it twice"
+            )
+        }),
+        (n_rootless > 0).then(|| {
+            format!(
+                "{n_rootless} traces were built without their root, which is not among the runs"
+            )
+        }),
+        (n_undecided > 0).then(|| {
+            format!(
+                "{n_undecided} traces differ between exports that were written in the same second, so \
+                 that only their paths decided which counts"
             )
         }),
         (n_unreadable > 0).then(|| {

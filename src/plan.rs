@@ -3,33 +3,25 @@
 //! Every plan groups by the project at least, so that one native accumulator serves them all. The
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
+use chrono_tz::Tz;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
 };
 
+use crate::request::Window;
 use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
-
-/// What a run used.
-const USAGE: [Column; 6] = [
-    Column::TotalTokens,
-    Column::PromptTokens,
-    Column::CompletionTokens,
-    Column::TotalCost,
-    Column::PromptCost,
-    Column::CompletionCost,
-];
+use crate::traces::{self, USAGE};
 
 /// The columns of runs that a tally is made of, but for usage and their own feedback.
-const TALLIED: [Column; 8] = [
+const TALLIED: [Column; 7] = [
     Column::SessionId,
     Column::RunType,
     Column::StartTime,
     Column::EndTime,
     Column::FirstTokenTime,
-    Column::IsRoot,
     Column::IsError,
     Column::TraceTier,
 ];
@@ -42,31 +34,85 @@ pub(crate) fn tallied(own_feedback: bool) -> Vec<Column> {
 }
 
 /// The columns of runs that [`feedback()`] reads.
-pub(crate) const FED_BACK: &[Column] = &[Column::Id, Column::SessionId, Column::IsRoot];
+pub(crate) const FED_BACK: &[Column] = &[Column::Id, Column::SessionId];
 
 /// The columns of the table of feedback records: the run's id and the bytes of its feedback.
 pub(crate) const FEEDBACK_RUN: &str = "feedback_run_id";
 
-/// Traces → one tally a project. Runs without the column of their own feedback give none.
-pub(crate) fn tally(runs: LogicalPlan) -> Result<LogicalPlan> {
-    let feedback = Column::FeedbackStats.name();
-    let runs = if runs.schema().has_column_with_unqualified_name(feedback) {
-        runs
-    } else {
-        let columns = tallied(false);
-        let columns = columns.iter().map(|column| ident(column.name()));
-        let nothing = Expr::Literal(ScalarValue::Utf8View(None), None).alias(feedback);
-        LogicalPlanBuilder::new(runs)
-            .project(columns.chain([nothing]))?
-            .build()?
-    };
-    let tallies = TallyColumn::ALL
-        .iter()
-        .map(|column| Ok(measure(*column)?.alias(column.name())))
-        .collect::<Result<Vec<_>>>()?;
-    LogicalPlanBuilder::new(runs)
-        .filter(ident(Column::IsRoot.name()))?
+/// The number of traces whose root is not among their runs, a column beside the tally's of
+/// [`tally_built`].
+pub(crate) const N_ROOTLESS: &str = "n_rootless";
+
+/// Root runs → one tally a project.
+pub(crate) fn tally(roots: LogicalPlan) -> Result<LogicalPlan> {
+    let composite = traces::is_composite();
+    let tallies = measures(&roots, &composite)?;
+    LogicalPlanBuilder::new(roots)
         .aggregate([ident(Column::SessionId.name())], tallies)?
+        .build()
+}
+
+/// The columns of runs that [`tally_built()`] reads, with the runs' own feedback or without.
+pub(crate) fn built(own_feedback: bool) -> Vec<Column> {
+    let mut columns = tallied(own_feedback);
+    columns.extend(
+        traces::KEY
+            .iter()
+            .filter(|column| !TALLIED.contains(column)),
+    );
+    columns
+}
+
+/// Runs → the tallies of the traces that are built from them and start in a window.
+pub(crate) fn tally_built(
+    runs: LogicalPlan,
+    own_feedback: bool,
+    window: &Window,
+) -> Result<LogicalPlan> {
+    let traces = traces::built(runs, &built(own_feedback))?;
+    let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE))?;
+    let rootless = ident(traces::HAS_ROOT).is_not_true();
+    tallies.push(count_where(rootless)?.alias(N_ROOTLESS));
+    let mut traces = LogicalPlanBuilder::new(traces);
+    if let Some(within) = within(window) {
+        traces = traces.filter(within)?;
+    }
+    traces
+        .aggregate([ident(Column::SessionId.name())], tallies)?
+        .build()
+}
+
+/// The window as a condition on canonical times.
+fn within(window: &Window) -> Option<Expr> {
+    let start = || ident(Column::StartTime.name());
+    let moment = |us| Expr::Literal(ScalarValue::TimestampMicrosecond(Some(us), None), None);
+    let since = window.since_us().map(|us| start().gt_eq(moment(us)));
+    let until = window.until_us().map(|us| start().lt(moment(us)));
+    since.into_iter().chain(until).reduce(Expr::and)
+}
+
+/// A tally's columns as aggregates over traces. Those without the column of their own feedback have none.
+fn measures(traces: &LogicalPlan, is_composite: &Expr) -> Result<Vec<Expr>> {
+    let feedback = Column::FeedbackStats.name();
+    let feedback = if traces.schema().has_column_with_unqualified_name(feedback) {
+        ident(feedback)
+    } else {
+        Expr::Literal(ScalarValue::Utf8View(None), None)
+    };
+    let columns = TallyColumn::ALL.iter();
+    columns
+        .map(|column| Ok(measure(*column, is_composite, &feedback)?.alias(column.name())))
+        .collect()
+}
+
+/// The columns of runs that [`daily()`] reads.
+pub(crate) const DATED: &[Column] = &[Column::SessionId, Column::StartTime];
+
+/// Root runs → how many start on each day of a zone, a row a project and day.
+pub(crate) fn daily(roots: LogicalPlan, zone: Tz) -> Result<LogicalPlan> {
+    let day = functions::local_day(ident(Column::StartTime.name()), zone).alias("day");
+    LogicalPlanBuilder::new(roots)
+        .aggregate([ident(Column::SessionId.name()), day], [count(lit(1))])?
         .build()
 }
 
@@ -79,20 +125,16 @@ pub(crate) fn used() -> Vec<Column> {
 pub(crate) fn usage_below_roots(runs: LogicalPlan) -> Result<LogicalPlan> {
     let is_below = ident(Column::IsRoot.name()).is_not_true();
     LogicalPlanBuilder::new(runs)
-        .filter(is_below.and(carries_usage()))?
+        .filter(is_below.and(traces::carries_usage()))?
         .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
         .build()
 }
 
 /// Traces and the feedback records of runs → the feedback of each project's root runs.
-pub(crate) fn feedback(runs: LogicalPlan, records: LogicalPlan) -> Result<LogicalPlan> {
+pub(crate) fn feedback(roots: LogicalPlan, records: LogicalPlan) -> Result<LogicalPlan> {
     let merged = part_udaf::feedback_merge()
         .call(vec![ident(TallyColumn::Feedback.name())])
         .alias(TallyColumn::Feedback.name());
-    let roots = LogicalPlanBuilder::new(runs)
-        .filter(ident(Column::IsRoot.name()))?
-        .project([ident(Column::Id.name()), ident(Column::SessionId.name())])?
-        .build()?;
     LogicalPlanBuilder::new(records)
         .join(
             roots,
@@ -122,7 +164,7 @@ pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// A tally's column as an aggregate over runs.
-fn measure(column: TallyColumn) -> Result<Expr> {
+fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<Expr> {
     let run = |column: Column| ident(column.name());
     let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
@@ -134,10 +176,7 @@ fn measure(column: TallyColumn) -> Result<Expr> {
         TallyColumn::NErrors => count_where(run(Column::IsError))?,
         TallyColumn::NCompleted => count_where(completed)?,
         TallyColumn::NStreamed => count_where(completed.and(streamed))?,
-        TallyColumn::NCompositeUsage => {
-            let is_llm = run(Column::RunType).eq(lit("llm"));
-            count_where(is_llm.is_not_true().and(carries_usage()))?
-        }
+        TallyColumn::NCompositeUsage => count_where(is_composite.clone())?,
         TallyColumn::LatencyUs => sketch(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenUs => sketch(elapsed(Column::FirstTokenTime)),
         TallyColumn::TotalTokens => sum(Column::TotalTokens),
@@ -148,21 +187,12 @@ fn measure(column: TallyColumn) -> Result<Expr> {
         TallyColumn::CompletionCost => sum(Column::CompletionCost),
         TallyColumn::LastStartUs => max(run(Column::StartTime)),
         TallyColumn::TraceTier => max(tier_rank()?),
-        TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![run(Column::FeedbackStats)]),
+        TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
     })
 }
 
 fn count_where(condition: Expr) -> Result<Expr> {
     count(lit(1)).filter(condition).build()
-}
-
-/// Whether any of a run's tokens or costs is there and not zero.
-fn carries_usage() -> Expr {
-    USAGE
-        .into_iter()
-        .map(|column| ident(column.name()).not_eq(lit(0_i64)))
-        .reduce(Expr::or)
-        .unwrap_or_else(|| lit(false))
 }
 
 fn tier_rank() -> Result<Expr> {

@@ -3,7 +3,7 @@
 //! Plain data, validated here once: a [`Request`] that exists can be answered. Flags, HTTP parameters
 //! and configuration files all become one.
 
-use chrono::{DateTime, Duration, NaiveDate, NaiveDateTime, TimeZone, Utc};
+use chrono::{DateTime, Duration, NaiveDate, Utc};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
@@ -110,6 +110,14 @@ impl Window {
         self.until_us
     }
 
+    /// The window with so many microseconds more on either side.
+    pub(crate) fn widened(&self, by_us: i64) -> Self {
+        Self {
+            since_us: self.since_us.map(|since| since.saturating_sub(by_us)),
+            until_us: self.until_us.map(|until| until.saturating_add(by_us)),
+        }
+    }
+
     /// Whether any moment of a closed range may lie inside.
     #[must_use]
     pub fn meets(&self, first_us: i64, last_us: i64) -> bool {
@@ -139,7 +147,9 @@ impl Clock {
         let text = text.trim();
         self.word(text)
             .or_else(|| self.age(text))
-            .or_else(|| self.midnight(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?))
+            .or_else(|| {
+                time::midnight(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?, self.zone)
+            })
             .or_else(|| time::parse_time(text))
             .ok_or_else(|| Error::Usage {
                 problem: format!("{text:?} is no moment in time"),
@@ -155,8 +165,8 @@ impl Clock {
         let today = self.now.with_timezone(&self.zone).date_naive();
         match text {
             "now" => Some(self.now.timestamp_micros()),
-            "today" => self.midnight(today),
-            "yesterday" => self.midnight(today.pred_opt()?),
+            "today" => time::midnight(today, self.zone),
+            "yesterday" => time::midnight(today.pred_opt()?, self.zone),
             _ => None,
         }
     }
@@ -177,24 +187,13 @@ impl Clock {
         let age = Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)?;
         Some(self.now.checked_sub_signed(age)?.timestamp_micros())
     }
-
-    /// The first moment of a day; where clocks skip midnight, the first one after it.
-    fn midnight(&self, day: NaiveDate) -> Option<i64> {
-        let midnight = NaiveDateTime::new(day, chrono::NaiveTime::MIN);
-        (0..=4)
-            .filter_map(|half_hours| {
-                let local = midnight.checked_add_signed(Duration::minutes(30 * half_hours))?;
-                self.zone.from_local_datetime(&local).earliest()
-            })
-            .map(|moment| moment.timestamp_micros())
-            .next()
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use chrono::TimeZone;
 
     fn clock(zone: Tz) -> Clock {
         Clock {

@@ -22,6 +22,8 @@ pub(crate) enum Column {
     SessionId,
     /// The tenant's id.
     TenantId,
+    /// The id of the trace that the run belongs to.
+    TraceId,
     /// `llm`, `chain`, `tool`, …
     RunType,
     /// When the run began.
@@ -59,6 +61,7 @@ impl Column {
             Self::Id => "id",
             Self::SessionId => "session_id",
             Self::TenantId => "tenant_id",
+            Self::TraceId => "trace_id",
             Self::RunType => "run_type",
             Self::StartTime => "start_time",
             Self::EndTime => "end_time",
@@ -76,12 +79,21 @@ impl Column {
         }
     }
 
+    /// Whether its values are ids.
+    pub(crate) const fn is_id(self) -> bool {
+        matches!(
+            self,
+            Self::Id | Self::SessionId | Self::TenantId | Self::TraceId
+        )
+    }
+
     /// The column's one type.
     pub(crate) const fn data_type(self) -> DataType {
         match self {
             Self::Id
             | Self::SessionId
             | Self::TenantId
+            | Self::TraceId
             | Self::RunType
             | Self::TraceTier
             | Self::FeedbackStats => DataType::Utf8View,

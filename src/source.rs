@@ -3,6 +3,7 @@
 //! [`Source::open`] lists files and reads the side files; it knows projects by name. Opening the footers
 //! of the files that a question needs gives [`Files`], from which plans over their runs are made.
 
+mod dedup;
 mod file;
 mod files;
 mod footer;
@@ -16,15 +17,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::execution::context::SessionContext;
-use futures::{StreamExt, TryStreamExt};
+use futures::StreamExt;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::request::Projects;
+use file::Assumed;
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
 
-pub(crate) use scan::{Facts, Files, no_project, uuid_at};
+pub(crate) use scan::{Facts, Files, Wanted, no_project, uuid_at};
 
 /// How many projects an error shows.
 const SHOWN: usize = 8;
@@ -35,6 +37,18 @@ pub struct Source {
     listed: Vec<Listed>,
     metadata: BTreeMap<Uuid, Project>,
     feedback: Option<Vec<FeedbackRecord>>,
+    assumed: Assumed,
+    dedup: Dedup,
+    on_bad_file: OnBadFile,
+}
+
+/// A file that was left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it cannot be read.
+    pub problem: String,
 }
 
 /// The side files of a source.
@@ -108,6 +122,12 @@ impl Source {
                 .map(|project| (project.id, project))
                 .collect(),
             feedback: feedback.transpose()?,
+            assumed: Assumed {
+                project: options.assume_project,
+                tenant: options.assume_tenant,
+            },
+            dedup: options.dedup,
+            on_bad_file: options.on_bad_file,
         })
     }
 
@@ -127,6 +147,17 @@ impl Source {
     #[must_use]
     pub fn n_files(&self) -> usize {
         self.listed.len()
+    }
+
+    /// The bytes of the files of runs.
+    #[must_use]
+    pub fn n_bytes(&self) -> u64 {
+        self.listed.iter().map(|file| file.size).sum()
+    }
+
+    /// Whether files that cannot be read are left out.
+    pub(crate) fn skips_bad_files(&self) -> bool {
+        self.on_bad_file == OnBadFile::Skip
     }
 
     /// The project that was asked for, where no file need be read to know which it is.
@@ -230,23 +261,37 @@ impl Source {
         }
     }
 
-    /// Reads the footers of the files that may hold runs of a project, or of any.
-    pub(crate) async fn files(&self, ctx: &SessionContext, project: Option<Uuid>) -> Result<Files> {
+    /// Reads the footers of the files that may hold runs of a project, or of any. Those that cannot be
+    /// read are an error, or are added to `skipped`.
+    pub(crate) async fn files(
+        &self,
+        ctx: &SessionContext,
+        project: Option<Uuid>,
+        skipped: &mut Vec<SkippedFile>,
+    ) -> Result<Files> {
         let threads = ctx.state().config().target_partitions();
         let candidates = self.listed.iter().filter(|file| {
-            project.is_none() || file.keys.project.is_none() || file.keys.project == project
+            let of_project =
+                project.is_none() || file.keys.project.is_none() || file.keys.project == project;
+            of_project && skipped.iter().all(|skipped| skipped.path != file.path)
         });
-        let opened: Vec<Option<file::SourceFile>> = futures::stream::iter(
-            candidates
-                .cloned()
-                .map(|listed| file::open(ctx.clone(), listed)),
-        )
-        .buffered(4 * threads)
-        .try_collect()
-        .await?;
-        Ok(Files {
-            files: opened.into_iter().flatten().map(Arc::new).collect(),
-        })
+        let candidates: Vec<Listed> = candidates.cloned().collect();
+        let opened = candidates
+            .into_iter()
+            .map(|listed| file::open(ctx.clone(), listed, self.assumed));
+        let mut opened = futures::stream::iter(opened).buffered(4 * threads);
+        let mut files = Vec::new();
+        while let Some(file) = opened.next().await {
+            match file {
+                Ok(file) => files.extend(file.map(Arc::new)),
+                Err(Error::BadInput { path, problem }) if self.skips_bad_files() => {
+                    skipped.push(SkippedFile { path, problem });
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        dedup::mark(&mut files, &self.listed, self.dedup)?;
+        Ok(Files { files })
     }
 }
 

@@ -4,7 +4,10 @@
 //! text is read here, and what goes into a document is printed here, so that
 //! an instant has one printed form wherever it appears.
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{
+    DateTime, Datelike, Duration, NaiveDate, NaiveDateTime, NaiveTime, TimeZone, Timelike, Utc,
+};
+use chrono_tz::Tz;
 
 /// Microseconds of the 400 years after which the Gregorian calendar repeats.
 const CYCLE_US: i64 = 146_097 * 86_400 * 1_000_000;
@@ -20,6 +23,21 @@ pub(crate) fn parse_time(text: &str) -> Option<i64> {
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
         .ok()
         .map(|instant| instant.timestamp_micros())
+}
+
+/// The first moment of a day in a zone; where clocks skip midnight, or the whole day, the first one
+/// after it.
+#[must_use]
+pub(crate) fn midnight(day: NaiveDate, zone: Tz) -> Option<i64> {
+    let midnight = NaiveDateTime::new(day, NaiveTime::MIN);
+    // A zone that changed sides of the date line skipped 24 hours.
+    (0..=48)
+        .filter_map(|half_hours| {
+            let local = midnight.checked_add_signed(Duration::minutes(30 * half_hours))?;
+            zone.from_local_datetime(&local).earliest()
+        })
+        .map(|moment| moment.timestamp_micros())
+        .next()
 }
 
 /// Prints an instant, given in microseconds, as RFC 3339 in UTC with `Z`. The

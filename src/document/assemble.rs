@@ -88,8 +88,7 @@ pub(crate) fn assemble(
         feedback_stats: tally.map(|tally| feedback_stats(&tally.feedback)),
         session_feedback_stats: tally.map(|_| feedback_stats(session_feedback)),
         run_facets: tally.map(|_| Vec::new()),
-        error_rate: tally
-            .and_then(|tally| rate(known.errors, tally.n_errors, tally.n_traces)),
+        error_rate: tally.and_then(|tally| rate(known.errors, tally.n_errors, tally.n_traces)),
         streaming_rate: tally
             .and_then(|tally| rate(known.streaming, tally.n_streamed, tally.n_completed)),
         test_run_number: metadata.and_then(|project| project.test_run_number),

@@ -6,8 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::NaiveDate;
+use chrono_tz::Tz;
 use datafusion::arrow::array::{Array, AsArray, LargeBinaryArray, RecordBatch, StringViewArray};
-use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema};
+use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
 use datafusion::logical_expr::LogicalPlan;
@@ -18,9 +20,9 @@ use uuid::Uuid;
 use super::{Engine, Failure, bad_data, by_project, message, scan};
 use crate::error::{Error, Result};
 use crate::plan;
-use crate::request::{Projects, Request, Window};
+use crate::request::{Projects, Request, Usage};
 use crate::source::projects::FeedbackRecord;
-use crate::source::{Facts, Files, Source};
+use crate::source::{Facts, Files, SkippedFile, Source, Wanted};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
 
@@ -30,10 +32,30 @@ pub(crate) struct ProjectTally {
     pub(crate) facts: Facts,
     /// The traces in the window; `None` where no statistics were asked for.
     pub(crate) tally: Option<Tally>,
-    /// The runs below the roots that carry usage; counted only where no root adds them up.
-    pub(crate) n_usage_below_roots: i64,
+    /// Whose usage was summed.
+    pub(crate) usage: Usage,
+    /// The traces whose root was not among the runs that they were built from.
+    pub(crate) n_rootless: u64,
+    /// The runs of which several records differ, where only a path decided which counts.
+    pub(crate) n_undecided: i64,
+    /// The traces of each day on which there are any, where that was asked for.
+    pub(crate) days: BTreeMap<NaiveDate, u64>,
     /// Feedback on the project itself.
     pub(crate) session_feedback: Feedback,
+}
+
+impl ProjectTally {
+    fn new(facts: Facts, stats: bool) -> Self {
+        Self {
+            facts,
+            tally: stats.then(Tally::default),
+            usage: Usage::Roots,
+            n_rootless: 0,
+            n_undecided: 0,
+            days: BTreeMap::new(),
+            session_feedback: Feedback::default(),
+        }
+    }
 }
 
 /// What a question's execution gave.
@@ -42,62 +64,88 @@ pub(crate) struct Tallied {
     pub(crate) projects: BTreeMap<Uuid, ProjectTally>,
     /// What is odd about the files.
     pub(crate) warnings: Vec<String>,
+    /// The files that were left out.
+    pub(crate) skipped: Vec<SkippedFile>,
+    /// The files whose runs were read.
+    pub(crate) n_files: usize,
     pub(crate) plans: Vec<Arc<dyn ExecutionPlan>>,
+}
+
+/// Why a question was not answered.
+enum Stop {
+    Failed(Error),
+    /// Files that cannot be read, found while their runs were: the question is asked again without them.
+    Bad(Vec<SkippedFile>),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// Answers a request with what the runs say of each project.
 pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) -> Result<Tallied> {
+    let mut skipped = Vec::new();
+    loop {
+        match attempt_all(engine, source, request, &mut skipped).await {
+            Ok(tallied) => return Ok(Tallied { skipped, ..tallied }),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Bad(files)) => skipped.extend(files),
+        }
+    }
+}
+
+async fn attempt_all(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    skipped: &mut Vec<SkippedFile>,
+) -> Result<Tallied, Stop> {
     let mut named = source.named(&request.projects);
+    let files = source.files(&engine.ctx, named, skipped).await?;
     let mut question = Question {
         engine,
-        files: source.files(&engine.ctx, named).await?,
-        window: request.window,
-        only: None,
+        files,
+        skips: source.skips_bad_files(),
+        roots: Wanted {
+            window: request.window,
+            projects: None,
+            only_roots: true,
+        },
         plans: Vec::new(),
     };
+    engine.begin();
     let mut facts = question.facts().await?;
     if named.is_some_and(|id| !facts.contains_key(&id)) {
         // No run of it where its path would be: the files must say which projects there are.
         named = None;
-        question.files = source.files(&engine.ctx, None).await?;
+        question.files = source.files(&engine.ctx, None, skipped).await?;
         facts = question.facts().await?;
     }
-    question.only = chosen(source, &request.projects, named, &mut facts)?;
-    let mut tallies = BTreeMap::new();
-    let mut below_roots = BTreeMap::new();
-    let mut session_feedback = BTreeMap::new();
-    if request.stats && !facts.is_empty() {
-        let records = source.feedback();
-        tallies = question.tallies(records.is_none()).await?;
-        if tallies.values().any(|tally| tally.n_composite_usage == 0) {
-            below_roots = question.usage_below_roots().await?;
-        }
-        if let Some(records) = records {
-            let (on_runs, on_projects) = by_subject(records)?;
-            let mut feedback = question.feedback(&on_runs).await?;
-            for (project, tally) in &mut tallies {
-                tally.feedback = feedback.remove(project).unwrap_or_default();
-            }
-            session_feedback = on_projects;
-        }
+    if facts.is_empty() && !skipped.is_empty() && request.projects != Projects::All {
+        let skipped = std::mem::take(skipped);
+        return Err(Error::NothingLeft { skipped }.into());
     }
-    let warnings = question.files.warnings();
-    let projects = facts.into_iter().map(|(id, facts)| {
-        let tally = ProjectTally {
-            facts,
-            tally: request
-                .stats
-                .then(|| tallies.remove(&id).unwrap_or_default()),
-            n_usage_below_roots: below_roots.remove(&id).unwrap_or_default(),
-            session_feedback: session_feedback.remove(&id).unwrap_or_default(),
-        };
-        (id, tally)
-    });
-    Ok(Tallied {
-        projects: projects.collect(),
-        warnings,
-        plans: question.plans,
-    })
+    let only = chosen(source, &request.projects, named, &mut facts)?;
+    question.roots.projects = only.map(|id| BTreeSet::from([id]));
+    let projects = facts
+        .into_iter()
+        .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
+        .collect();
+    let mut tallied = Tallied {
+        n_files: 0,
+        warnings: question.files.warnings(),
+        skipped: Vec::new(),
+        projects,
+        plans: Vec::new(),
+    };
+    if request.stats && !tallied.projects.is_empty() {
+        tallied.n_files = question.files.wanted(&question.roots).count();
+        question.statistics(source, request, &mut tallied).await?;
+    }
+    tallied.plans = question.plans;
+    Ok(tallied)
 }
 
 impl Tallied {
@@ -134,15 +182,16 @@ fn metric_below(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
 struct Question<'a> {
     engine: &'a Engine,
     files: Files,
-    window: Window,
-    /// The project that is asked for, where it is one of several.
-    only: Option<Uuid>,
+    /// Whether files that cannot be read are left out.
+    skips: bool,
+    /// The root runs that are asked for.
+    roots: Wanted,
     plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
 impl Question<'_> {
     /// What is known of the projects without their traces.
-    async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>> {
+    async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>, Stop> {
         let mut facts = self.files.proven();
         let scanned = self
             .step(Files::unproven, super::super::source::Files::scanned)
@@ -153,32 +202,161 @@ impl Question<'_> {
         Ok(facts)
     }
 
-    /// The tallies, with the runs' own feedback or without.
-    async fn tallies(&mut self, own_feedback: bool) -> Result<BTreeMap<Uuid, Tally>> {
-        let (window, only) = (self.window, self.only);
+    /// Adds the statistics of the projects.
+    async fn statistics(
+        &mut self,
+        source: &Source,
+        request: &Request,
+        tallied: &mut Tallied,
+    ) -> Result<(), Stop> {
+        let records = source.feedback();
+        let own_feedback = records.is_none();
+        let projects = &mut tallied.projects;
+        let mut built: BTreeSet<Uuid> = BTreeSet::new();
+        if request.usage == Usage::Own {
+            built.extend(projects.keys());
+        } else {
+            for (id, tally) in self.tallies(own_feedback).await? {
+                with_project(projects, id, |project| project.tally = Some(tally));
+            }
+        }
+        if request.usage == Usage::Auto {
+            built = self.not_added_up(projects).await?;
+        }
+        if !built.is_empty() {
+            let tallies = self
+                .built_tallies(&built, own_feedback, request.trace_span_us)
+                .await?;
+            for id in built {
+                with_project(projects, id, |project| project.usage = Usage::Own);
+            }
+            for (id, (tally, n_rootless)) in tallies {
+                with_project(projects, id, |project| {
+                    project.tally = Some(tally);
+                    project.n_rootless = n_rootless;
+                });
+            }
+        }
+        if let Some(records) = records {
+            let (on_runs, on_projects) = by_subject(records)?;
+            for (id, feedback) in self.feedback(&on_runs).await? {
+                let tally = projects
+                    .get_mut(&id)
+                    .and_then(|project| project.tally.as_mut());
+                if let Some(tally) = tally {
+                    tally.feedback = feedback;
+                }
+            }
+            for (id, feedback) in on_projects {
+                with_project(projects, id, |project| project.session_feedback = feedback);
+            }
+        }
+        if let Some(zone) = request.daily {
+            for (id, days) in self.daily(zone).await? {
+                with_project(projects, id, |project| project.days = days);
+            }
+        }
+        if self.files.has_ties() {
+            for (id, n_undecided) in self.undecided().await? {
+                with_project(projects, id, |project| project.n_undecided = n_undecided);
+            }
+        }
+        Ok(())
+    }
+
+    /// The projects whose roots do not add up what their descendants used: no root but lone LLM calls
+    /// carries usage, while other runs do.
+    async fn not_added_up(
+        &mut self,
+        projects: &BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<BTreeSet<Uuid>, Stop> {
+        let open = projects.iter().filter(|(_, project)| {
+            let tally = project.tally.as_ref();
+            tally.is_some_and(|tally| tally.n_composite_usage == 0)
+        });
+        let open: BTreeSet<Uuid> = open.map(|(id, _)| *id).collect();
+        if open.is_empty() {
+            return Ok(open);
+        }
+        let mut below = self.roots.clone();
+        below.only_roots = false;
+        below.projects = Some(open);
+        let counts = self
+            .step(
+                |files| plan::usage_below_roots(files.runs(&plan::used(), &below)?).map(Some),
+                |_, batches| by_project(batches, count_at, add_counts),
+            )
+            .await?;
+        let counted = counts.into_iter().filter(|(_, n_runs)| *n_runs > 0);
+        Ok(counted
+            .map(|(id, _)| id)
+            .filter(|id| projects.contains_key(id))
+            .collect())
+    }
+
+    /// The tallies of root runs, with the runs' own feedback or without.
+    async fn tallies(&mut self, own_feedback: bool) -> Result<BTreeMap<Uuid, Tally>, Stop> {
+        let roots = self.roots.clone();
         let columns = plan::tallied(own_feedback);
         self.step(
-            |files| plan::tally(files.runs(&columns, &window, only)?).map(Some),
+            |files| plan::tally(files.runs(&columns, &roots)?).map(Some),
             |_, batches| by_project(batches, Tally::from_row, |sum, more| sum.merge(&more)),
         )
         .await
     }
 
-    /// How many runs below the roots carry usage.
-    async fn usage_below_roots(&mut self) -> Result<BTreeMap<Uuid, i64>> {
-        let (window, only) = (self.window, self.only);
-        let count = |batch: &RecordBatch, row: usize| {
-            let counts = batch.column(1).as_primitive::<Int64Type>();
-            Ok(counts.value(row))
+    /// The tallies of traces that are built from all their runs, and how many of these have no root
+    /// among the runs that start within `span_us` of the window.
+    async fn built_tallies(
+        &mut self,
+        projects: &BTreeSet<Uuid>,
+        own_feedback: bool,
+        span_us: i64,
+    ) -> Result<BTreeMap<Uuid, (Tally, u64)>, Stop> {
+        let window = self.roots.window;
+        let runs = Wanted {
+            window: window.widened(span_us),
+            projects: Some(projects.clone()),
+            only_roots: false,
         };
+        let columns = plan::built(own_feedback);
         self.step(
-            |files| plan::usage_below_roots(files.runs(&plan::used(), &window, only)?).map(Some),
+            |files| {
+                plan::tally_built(files.runs(&columns, &runs)?, own_feedback, &window).map(Some)
+            },
             |_, batches| {
-                by_project(batches, count, |sum, more| {
-                    *sum += more;
+                by_project(batches, built_at, |sum, more| {
+                    sum.1 += more.1;
+                    sum.0.merge(&more.0)
+                })
+            },
+        )
+        .await
+    }
+
+    /// The traces of each day.
+    async fn daily(&mut self, zone: Tz) -> Result<BTreeMap<Uuid, BTreeMap<NaiveDate, u64>>, Stop> {
+        let roots = self.roots.clone();
+        self.step(
+            |files| plan::daily(files.runs(plan::DATED, &roots)?, zone).map(Some),
+            |_, batches| {
+                by_project(batches, day_at, |sum, more| {
+                    for (day, n_traces) in more {
+                        *sum.entry(day).or_default() += n_traces;
+                    }
                     Ok(())
                 })
             },
+        )
+        .await
+    }
+
+    /// The runs of which several records differ, where only a path decided which counts.
+    async fn undecided(&mut self) -> Result<BTreeMap<Uuid, i64>, Stop> {
+        let roots = self.roots.clone();
+        self.step(
+            |files| files.undecided(&roots),
+            |_, batches| by_project(batches, count_at, add_counts),
         )
         .await
     }
@@ -187,12 +365,12 @@ impl Question<'_> {
     async fn feedback(
         &mut self,
         on_runs: &BTreeMap<Uuid, Feedback>,
-    ) -> Result<BTreeMap<Uuid, Feedback>> {
-        let (window, only) = (self.window, self.only);
+    ) -> Result<BTreeMap<Uuid, Feedback>, Stop> {
+        let roots = self.roots.clone();
         self.step(
             |files| {
-                let runs = files.runs(plan::FED_BACK, &window, only)?;
-                plan::feedback(runs, feedback_table(on_runs)?).map(Some)
+                let roots = files.runs(plan::FED_BACK, &roots)?;
+                plan::feedback(roots, feedback_table(on_runs)?).map(Some)
             },
             |_, batches| {
                 by_project(batches, feedback_at, |sum: &mut Feedback, more| {
@@ -208,12 +386,14 @@ impl Question<'_> {
         &mut self,
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&Files, &[RecordBatch]) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<T, Stop> {
         let failed = match attempt(self.engine, &self.files, &plan, &read, &mut self.plans).await {
             Err(failed @ (Error::Engine(_) | Error::BadData { .. })) => failed,
-            answer => return answer,
+            answer => return Ok(answer?),
         };
+        let mut bad = Vec::new();
         for (path, file) in self.files.each() {
+            let path = path.to_owned();
             let problem = match attempt(self.engine, &file, &plan, &read, &mut Vec::new()).await {
                 Err(Error::BadData { problem }) => problem,
                 Err(Error::Engine(cause)) => match cause.downcast_ref::<DataFusionError>() {
@@ -222,13 +402,53 @@ impl Question<'_> {
                 },
                 _ => continue,
             };
-            return Err(Error::BadInput {
-                path: path.to_owned(),
-                problem,
-            });
+            if !self.skips {
+                return Err(Error::BadInput { path, problem }.into());
+            }
+            bad.push(SkippedFile { path, problem });
         }
-        Err(failed)
+        if bad.is_empty() {
+            return Err(failed.into());
+        }
+        Err(Stop::Bad(bad))
     }
+}
+
+fn with_project(
+    projects: &mut BTreeMap<Uuid, ProjectTally>,
+    id: Uuid,
+    change: impl FnOnce(&mut ProjectTally),
+) {
+    if let Some(project) = projects.get_mut(&id) {
+        change(project);
+    }
+}
+
+fn count_at(batch: &RecordBatch, row: usize) -> Result<i64> {
+    Ok(batch.column(1).as_primitive::<Int64Type>().value(row))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "a merge may fail in general")]
+fn add_counts(sum: &mut i64, more: i64) -> Result<()> {
+    *sum += more;
+    Ok(())
+}
+
+fn built_at(batch: &RecordBatch, row: usize) -> Result<(Tally, u64)> {
+    let tally = Tally::from_row(batch, row)?;
+    let rootless = batch.column_by_name(plan::N_ROOTLESS);
+    let n_rootless = rootless.map_or(0, |counts| counts.as_primitive::<Int64Type>().value(row));
+    Ok((tally, u64::try_from(n_rootless).unwrap_or(0)))
+}
+
+fn day_at(batch: &RecordBatch, row: usize) -> Result<BTreeMap<NaiveDate, u64>> {
+    let day = batch
+        .column(1)
+        .as_primitive::<Date32Type>()
+        .value_as_date(row);
+    let n_traces = batch.column(2).as_primitive::<Int64Type>().value(row);
+    let n_traces = u64::try_from(n_traces).unwrap_or(0);
+    Ok(day.map(|day| (day, n_traces)).into_iter().collect())
 }
 
 async fn attempt<T: Default>(

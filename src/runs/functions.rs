@@ -5,17 +5,20 @@
 //! last, literal argument, so that an error can say which column held the bad value. They are plain
 //! registered functions: a plan that uses them can travel to another process by name.
 
+use std::ops::Range;
 use std::sync::Arc;
 
+use chrono::DateTime;
+use chrono_tz::Tz;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, StringViewArray, StringViewBuilder,
     TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
-    ArrowPrimitiveType, ArrowTimestampType, DataType, Decimal128Type, Float64Type, Int64Type,
-    TimeUnit, TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
-    TimestampSecondType,
+    ArrowPrimitiveType, ArrowTimestampType, DataType, Date32Type, Decimal128Type, Float64Type,
+    Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+    TimestampNanosecondType, TimestampSecondType,
 };
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
@@ -24,6 +27,7 @@ use datafusion::logical_expr::{
 use uuid::Uuid;
 
 use crate::tally::money;
+use crate::time;
 
 /// A value that a column may not hold.
 #[derive(Debug, thiserror::Error)]
@@ -41,13 +45,16 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::PicoUsd,
         Kind::Whole,
         Kind::IdText,
+        Kind::Needed,
+        Kind::TraceOf,
         Kind::Elapsed,
+        Kind::LocalDay,
     ]
     .map(Kind::udf)
     .to_vec()
 }
 
-/// Any timestamp as UTC microseconds, rounded down.
+/// Any timestamp, or ISO 8601 text, as UTC microseconds, rounded down.
 pub(crate) fn utc_us(value: Expr, column: &str) -> Expr {
     Kind::UtcMicros.udf().call(vec![value, lit(column)])
 }
@@ -62,9 +69,24 @@ pub(crate) fn whole(value: Expr, column: &str) -> Expr {
     Kind::Whole.udf().call(vec![value, lit(column)])
 }
 
-/// An id as text: UUIDs in lower case with hyphens, everything else as it is.
+/// An id as text: UUIDs in lower case with hyphens, also from their 16 bytes; everything else as it is.
 pub(crate) fn id_text(value: Expr, column: &str) -> Expr {
     Kind::IdText.udf().call(vec![value, lit(column)])
+}
+
+/// The value itself; an error where there is none.
+pub(crate) fn needed(value: Expr, column: &str) -> Expr {
+    Kind::Needed.udf().call(vec![value, lit(column)])
+}
+
+/// The trace's id, which the first segment of a run's dotted order ends with.
+pub(crate) fn trace_of(dotted_order: Expr, column: &str) -> Expr {
+    Kind::TraceOf.udf().call(vec![dotted_order, lit(column)])
+}
+
+/// The day on which a canonical time falls in a zone.
+pub(crate) fn local_day(time: Expr, zone: Tz) -> Expr {
+    Kind::LocalDay.udf().call(vec![time, lit(zone.name())])
 }
 
 /// Microseconds from one canonical time to another; null where that is negative.
@@ -78,7 +100,10 @@ enum Kind {
     PicoUsd,
     Whole,
     IdText,
+    Needed,
+    TraceOf,
     Elapsed,
+    LocalDay,
 }
 
 impl Kind {
@@ -103,7 +128,10 @@ impl ScalarUDFImpl for RunFunction {
             Kind::PicoUsd => "pico_usd",
             Kind::Whole => "whole",
             Kind::IdText => "id_text",
+            Kind::Needed => "needed",
+            Kind::TraceOf => "trace_of",
             Kind::Elapsed => "elapsed_us",
+            Kind::LocalDay => "local_day",
         }
     }
 
@@ -111,11 +139,13 @@ impl ScalarUDFImpl for RunFunction {
         &self.signature
     }
 
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+    fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
             Kind::UtcMicros => super::TIME,
             Kind::PicoUsd | Kind::Whole | Kind::Elapsed => DataType::Int64,
-            Kind::IdText => DataType::Utf8View,
+            Kind::IdText | Kind::TraceOf => DataType::Utf8View,
+            Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
+            Kind::LocalDay => DataType::Date32,
         })
     }
 
@@ -134,7 +164,18 @@ impl ScalarUDFImpl for RunFunction {
             Kind::UtcMicros => utc_micros(&values, column)?,
             Kind::PicoUsd => pico(&values, column)?,
             Kind::Whole => whole_numbers(&values, column)?,
-            Kind::IdText => ids(&values)?,
+            Kind::IdText => ids(&values, column)?,
+            Kind::Needed if values.null_count() > 0 => {
+                return Err(bad(column, "a value", "none"));
+            }
+            Kind::Needed => values,
+            Kind::TraceOf => Arc::new(
+                text(&values)?
+                    .iter()
+                    .map(|order| order.and_then(first_id))
+                    .collect::<StringViewArray>(),
+            ),
+            Kind::LocalDay => local_days(&values, column)?,
             Kind::Elapsed => elapsed(&values, &second.to_array(args.number_rows)?),
         };
         Ok(ColumnarValue::Array(array))
@@ -142,12 +183,17 @@ impl ScalarUDFImpl for RunFunction {
 }
 
 fn utc_micros(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
-    let DataType::Timestamp(unit, _) = values.data_type() else {
-        return Err(bad(
-            column,
-            "a time",
-            format!("the type {}", values.data_type()),
-        ));
+    const EXPECTED: &str = "a time";
+    let unit = match values.data_type() {
+        DataType::Timestamp(unit, _) => unit,
+        DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8 => {
+            let micros = text(values)?
+                .iter()
+                .map(|text| read_time(text, column))
+                .collect::<Result<TimestampMicrosecondArray>>()?;
+            return Ok(Arc::new(micros));
+        }
+        kind => return Err(bad(column, EXPECTED, format!("the type {kind}"))),
     };
     match unit {
         TimeUnit::Second => scaled_up::<TimestampSecondType>(values, 1_000_000, column),
@@ -164,6 +210,16 @@ fn utc_micros(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
             Ok(Arc::new(micros))
         }
     }
+}
+
+/// An empty text is no time, as tools write it that know no nulls.
+fn read_time(text: Option<&str>, column: &str) -> Result<Option<i64>> {
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
+        return Ok(None);
+    };
+    let time = time::parse_time(text.trim_matches('"'));
+    time.map(Some)
+        .ok_or_else(|| bad(column, "an ISO 8601 time", format!("{text:?}")))
 }
 
 fn scaled_up<T: ArrowTimestampType>(
@@ -261,8 +317,22 @@ fn whole_float(number: f64) -> Option<i64> {
 }
 
 /// Costs a copy of the views and no more where every id already is as it should be.
-fn ids(values: &ArrayRef) -> Result<ArrayRef> {
-    let texts = text(values)?;
+fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    if let Some(bytes) = values.as_fixed_size_binary_opt() {
+        return Ok(Arc::new(
+            bytes
+                .iter()
+                .map(|id| id.map(|id| id_of_bytes(id, column)).transpose())
+                .collect::<Result<StringViewArray>>()?,
+        ));
+    }
+    let texts = match values.as_binary_view_opt() {
+        Some(bytes) => bytes
+            .iter()
+            .map(|id| id.map(|id| id_of_bytes(id, column)).transpose())
+            .collect::<Result<StringViewArray>>()?,
+        None => text(values)?,
+    };
     if texts.iter().flatten().all(is_plain_id) {
         return Ok(Arc::new(texts));
     }
@@ -271,6 +341,52 @@ fn ids(values: &ArrayRef) -> Result<ArrayRef> {
         builder.append_option(value.map(plain_id));
     }
     Ok(Arc::new(builder.finish()))
+}
+
+/// Bytes are an id's text, or the 16 bytes of a UUID.
+fn id_of_bytes(bytes: &[u8], column: &str) -> Result<String> {
+    match (Uuid::from_slice(bytes), std::str::from_utf8(bytes)) {
+        (Ok(uuid), _) => Ok(uuid.as_hyphenated().to_string()),
+        (Err(_), Ok(text)) => Ok(text.to_owned()),
+        _ => Err(bad(
+            column,
+            "an id of 16 bytes, or text",
+            format!("{} bytes", bytes.len()),
+        )),
+    }
+}
+
+/// The id at the end of a dotted order's first segment.
+fn first_id(order: &str) -> Option<String> {
+    const ID_LENGTH: usize = 36;
+    let first = order.split('.').next()?;
+    let id = first.get(first.len().checked_sub(ID_LENGTH)?..)?;
+    Uuid::try_parse(id).ok().map(|id| id.to_string())
+}
+
+/// Consecutive times mostly share a day, so the bounds of the last one are kept.
+fn local_days(times: &ArrayRef, zone: &str) -> Result<ArrayRef> {
+    let Ok(zone) = zone.parse::<Tz>() else {
+        return internal_err!("{zone} is no zone");
+    };
+    let mut last: Option<(Range<i64>, i32)> = None;
+    let days = times.as_primitive::<TimestampMicrosecondType>().iter();
+    let days = days.map(|us| {
+        let us = us?;
+        if let Some((range, day)) = &last
+            && range.contains(&us)
+        {
+            return Some(*day);
+        }
+        let day = DateTime::from_timestamp_micros(us)?
+            .with_timezone(&zone)
+            .date_naive();
+        let bounds = time::midnight(day, zone)?..time::midnight(day.succ_opt()?, zone)?;
+        let number = Date32Type::from_naive_date(day);
+        last = Some((bounds, number));
+        Some(number)
+    });
+    Ok(Arc::new(days.collect::<PrimitiveArray<Date32Type>>()))
 }
 
 fn is_plain_id(id: &str) -> bool {

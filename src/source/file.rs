@@ -15,14 +15,14 @@ use uuid::Uuid;
 
 use super::footer::Footer;
 use super::format::Format;
-use super::listing::{Keys, Listed};
+use super::listing::{Export, Keys, Listed};
 use super::scan::Facts;
 use crate::error::{Error, Result};
 use crate::request::Window;
 use crate::runs::Column;
 
 /// The columns of which it matters whether a project's files have them at all.
-const NOTABLE: [Column; 7] = [
+pub(super) const NOTABLE: [Column; 7] = [
     Column::Id,
     Column::EndTime,
     Column::FirstTokenTime,
@@ -36,7 +36,7 @@ const NOTABLE: [Column; 7] = [
 const DAY_US: i64 = 86_400_000_000;
 
 /// A file of runs whose footer has been read.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SourceFile {
     pub(super) path: PathBuf,
     pub(super) keys: Keys,
@@ -47,6 +47,25 @@ pub(crate) struct SourceFile {
     /// where a run says nothing.
     pub(super) project: Constant,
     pub(super) tenant: Constant,
+    pub(super) export: Export,
+    /// Where its export stands among those that may repeat its runs; `None` where none does.
+    pub(super) rank: Option<Rank>,
+}
+
+/// Where an export stands among those that may repeat each other's runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Rank {
+    /// When the latest of its files was written, whole seconds since 1970.
+    pub(super) modified_s: i64,
+    /// Its place by that, then by its path.
+    pub(super) place: i64,
+}
+
+/// What holds for runs of which neither their file nor its path says it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Assumed {
+    pub(super) project: Option<Uuid>,
+    pub(super) tenant: Option<Uuid>,
 }
 
 /// What holds for a file's runs.
@@ -57,7 +76,11 @@ pub(super) struct Constant {
 }
 
 /// Reads one file's footer; `None` where it has no runs.
-pub(super) async fn open(ctx: SessionContext, listed: Listed) -> Result<Option<SourceFile>> {
+pub(super) async fn open(
+    ctx: SessionContext,
+    listed: Listed,
+    assumed: Assumed,
+) -> Result<Option<SourceFile>> {
     let path = listed.path.clone();
     let bad = |problem: String| Error::BadInput {
         path: path.clone(),
@@ -86,17 +109,22 @@ pub(super) async fn open(ctx: SessionContext, listed: Listed) -> Result<Option<S
     if footer.n_rows == 0 {
         return Ok(None);
     }
-    SourceFile::new(&listed, scan, footer).map(Some)
+    SourceFile::new(&listed, scan, footer, assumed).map(Some)
 }
 
 impl SourceFile {
-    fn new(listed: &Listed, scan: PartitionedFile, footer: Footer) -> Result<Self> {
+    fn new(
+        listed: &Listed,
+        scan: PartitionedFile,
+        footer: Footer,
+        assumed: Assumed,
+    ) -> Result<Self> {
         let bad = |problem: String| Error::BadInput {
             path: listed.path.clone(),
             problem,
         };
         let format = Format::of(&footer).map_err(bad)?;
-        let constant = |column: Column, key: Option<Uuid>| {
+        let constant = |column: Column, key: Option<Uuid>, assumed: Option<Uuid>| {
             let name = format.column_of(column).filter(|name| footer.has(name));
             let proven = name.and_then(|name| footer.uuid(name));
             // The path is proof as well, where the column says nothing else.
@@ -104,13 +132,15 @@ impl SourceFile {
                 footer.all_null(name) || (key.is_some() && !footer.is_bounded(name))
             });
             Constant {
-                value: proven.or(key),
+                value: proven.or(key).or(assumed),
                 is_proven: proven.is_some() || column_is_silent,
             }
         };
         let file = Self {
-            project: constant(Column::SessionId, listed.keys.project),
-            tenant: constant(Column::TenantId, listed.keys.tenant),
+            project: constant(Column::SessionId, listed.keys.project, assumed.project),
+            tenant: constant(Column::TenantId, listed.keys.tenant, assumed.tenant),
+            export: listed.export.clone(),
+            rank: None,
             path: listed.path.clone(),
             keys: listed.keys.clone(),
             scan,
@@ -120,7 +150,8 @@ impl SourceFile {
         for (what, constant) in [("project", file.project), ("tenant", file.tenant)] {
             if constant.is_proven && constant.value.is_none() {
                 return Err(bad(format!(
-                    "nothing says which {what} its runs belong to: neither a column nor the path"
+                    "nothing says which {what} its runs belong to: neither a column nor the path; \
+                     --assume-{what} UUID would"
                 )));
             }
         }
@@ -135,6 +166,7 @@ impl SourceFile {
         let facts = Facts {
             tenants: self.tenant.value.into_iter().collect(),
             start_us: Some(self.range_us()?.0),
+            last_us: Some(self.range_us()?.1),
             columns: self.columns(),
         };
         Some((self.project.value?, facts))
@@ -150,9 +182,12 @@ impl SourceFile {
         NOTABLE.into_iter().filter(has).collect()
     }
 
-    pub(super) fn may_hold(&self, window: &Window, project: Option<Uuid>) -> bool {
-        let of_project =
-            !self.project.is_proven || project.is_none() || self.project.value == project;
+    pub(super) fn may_hold(&self, window: &Window, projects: Option<&BTreeSet<Uuid>>) -> bool {
+        let is_wanted = |projects: &BTreeSet<Uuid>| {
+            let project = self.project.value;
+            project.is_some_and(|project| projects.contains(&project))
+        };
+        let of_project = !self.project.is_proven || projects.is_none_or(is_wanted);
         // The path's day counts only where the footer does not say, and with a day of slack.
         let range = self.range_us().or_else(|| {
             let day = self
@@ -187,8 +222,14 @@ impl SourceFile {
                     .with_data_type(kind.unwrap_or_else(|| field.data_type().clone())),
             )
         });
-        let constants = [self.project, self.tenant]
-            .map(|constant| ScalarValue::Utf8View(constant.value.map(|id| id.to_string())));
+        let id =
+            |constant: Constant| ScalarValue::Utf8View(constant.value.map(|id| id.to_string()));
+        let constants = [
+            id(self.project),
+            id(self.tenant),
+            ScalarValue::Int64(self.rank.map(|rank| rank.place)),
+            ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
+        ];
         self.scan
             .clone()
             .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
@@ -196,7 +237,8 @@ impl SourceFile {
     }
 
     /// Which rules hold for the columns that have several.
-    pub(super) fn rules(&self) -> [Option<usize>; 2] {
-        [Column::IsRoot, Column::IsError].map(|column| self.format.rule_index(column, &self.footer))
+    pub(super) fn rules(&self) -> [Option<usize>; 3] {
+        [Column::IsRoot, Column::IsError, Column::TraceId]
+            .map(|column| self.format.rule_index(column, &self.footer))
     }
 }

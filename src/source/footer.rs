@@ -5,12 +5,13 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::Result;
 use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
 use datafusion::execution::cache::cache_manager::FileMetadataCache;
 use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
+use datafusion::parquet::basic::Type as PhysicalType;
 use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use datafusion::parquet::file::statistics::Statistics;
 use uuid::Uuid;
@@ -56,13 +57,30 @@ impl Footer {
 
     fn new(metadata: &ParquetMetaData) -> Result<Self> {
         let file = metadata.file_metadata();
-        let schema = Arc::new(parquet_to_arrow_schema(file.schema_descr(), None)?);
+        let schema = parquet_to_arrow_schema(file.schema_descr(), None)?;
         let groups: Vec<_> = metadata
             .row_groups()
             .iter()
             .filter(|group| group.num_rows() > 0)
             .collect();
         let leaves = file.schema_descr().columns();
+        let is_int96 = |name: &str| {
+            leaves.iter().any(|leaf| {
+                leaf.name() == name
+                    && leaf.path().parts().len() == 1
+                    && leaf.physical_type() == PhysicalType::INT96
+            })
+        };
+        // Nanoseconds of 96 bits do not fit into 64: the reader gives them as microseconds.
+        let fields = schema.fields().iter().map(|field| {
+            if is_int96(field.name()) {
+                let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+                Arc::new(field.as_ref().clone().with_data_type(micros))
+            } else {
+                Arc::clone(field)
+            }
+        });
+        let schema = Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()));
         let columns = schema.fields().iter().map(|field| {
             // A leaf of the same name at the top is the column itself; nested ones prove nothing.
             let leaf = leaves.iter().position(|leaf| {
@@ -134,7 +152,7 @@ impl ColumnFacts {
             ..Self::default()
         };
         if null_counts().all(|n_nulls| n_nulls == Some(0)) {
-            facts.uuid = one_uuid(statistics.iter().map(|(facts, _)| *facts));
+            facts.uuid = one_uuid(statistics.iter().map(|(facts, _)| *facts), kind);
             facts.range_us = range(statistics.iter().map(|(facts, _)| *facts), kind);
         }
         facts
@@ -143,7 +161,7 @@ impl ColumnFacts {
 
 /// The UUID that every row group has as its least and its greatest value. Bounds may be shortened by
 /// the writer, but two equal bounds leave one value between them.
-fn one_uuid<'a>(statistics: impl Iterator<Item = &'a Statistics>) -> Option<Uuid> {
+fn one_uuid<'a>(statistics: impl Iterator<Item = &'a Statistics>, kind: &DataType) -> Option<Uuid> {
     let mut one = None;
     for facts in statistics {
         let (min, max) = (facts.min_bytes_opt()?, facts.max_bytes_opt()?);
@@ -151,6 +169,9 @@ fn one_uuid<'a>(statistics: impl Iterator<Item = &'a Statistics>) -> Option<Uuid
             return None;
         }
         one = Some(min);
+    }
+    if matches!(kind, DataType::FixedSizeBinary(_)) {
+        return Uuid::from_slice(one?).ok();
     }
     let text = std::str::from_utf8(one?).ok()?;
     Uuid::try_parse(text.trim_matches('"')).ok()

@@ -21,6 +21,10 @@ use crate::runs::{Column, functions};
 pub(crate) const PROJECT: &str = "@project";
 /// The name of the constant that holds the tenant that a file's path or footer gives.
 pub(crate) const TENANT: &str = "@tenant";
+/// The name of the constant that holds the rank of a file's export: of a run's records the highest wins.
+pub(crate) const RANK: &str = "@rank";
+/// The name of the constant that holds when a file's export was last written, seconds since 1970.
+pub(crate) const MODIFIED: &str = "@modified";
 
 /// A system's way of writing runs.
 #[derive(Debug)]
@@ -50,7 +54,9 @@ enum Rule {
     NoValue(&'static str),
     /// True where a dotted path has a single segment.
     OneSegment(&'static str),
-    /// True where two columns agree.
+    /// The id that a dotted path's first segment ends with.
+    FirstSegment(&'static str),
+    /// True where two columns hold the same id.
     Same(&'static str, &'static str),
 }
 
@@ -90,6 +96,12 @@ impl Format {
         })
     }
 
+    /// All foreign columns that a canonical column may come from, the preferred first.
+    pub(crate) fn columns_of(&self, column: Column) -> Vec<&'static str> {
+        let rules = self.rules(column).iter();
+        rules.filter_map(|rule| rule.columns()[0]).collect()
+    }
+
     /// Whether the file says anything of a canonical column.
     pub(crate) fn has(&self, column: Column, footer: &Footer) -> bool {
         self.rule(column, footer).is_some()
@@ -111,11 +123,22 @@ impl Format {
             .any(|rule| rule.columns().contains(&Some(field.name().as_str())));
         is_read.then(|| match field.data_type() {
             // Text without the annotation that says so.
+            DataType::Binary | DataType::LargeBinary if self.is_id(field.name()) => {
+                DataType::BinaryView
+            }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
                 DataType::Utf8View
             }
             kind => kind.clone(),
         })
+    }
+
+    /// Whether a file's column holds ids, which may be text or bytes.
+    fn is_id(&self, name: &str) -> bool {
+        self.mappings
+            .iter()
+            .filter(|mapping| mapping.to.is_id())
+            .any(|mapping| mapping.rules.iter().any(|rule| rule.is_values_of(name)))
     }
 
     /// The canonical column as an expression over the file's columns and its constants.
@@ -178,9 +201,14 @@ impl Rule {
             | Self::TextIs(name, _)
             | Self::HasValue(name)
             | Self::NoValue(name)
-            | Self::OneSegment(name) => [Some(name), None],
+            | Self::OneSegment(name)
+            | Self::FirstSegment(name) => [Some(name), None],
             Self::Same(one, other) => [Some(one), Some(other)],
         }
+    }
+
+    fn is_values_of(self, column: &str) -> bool {
+        matches!(self, Self::Values(name) if name == column)
     }
 
     /// Whether the file has what the rule needs. A column that should say whether something is so, but
@@ -199,11 +227,27 @@ impl Rule {
             Self::Flag(name) => ident(name),
             Self::TextIs(name, text) => coalesce(vec![ident(name).eq(lit(text)), lit(false)]),
             Self::HasValue(name) => ident(name).is_not_null(),
-            Self::NoValue(name) => ident(name).is_null().or(ident(name).eq(lit(""))),
+            Self::NoValue(name) if is_text(name, footer) => {
+                ident(name).is_null().or(ident(name).eq(lit("")))
+            }
+            Self::NoValue(name) => ident(name).is_null(),
             Self::OneSegment(name) => ident(name).not_like(lit("%.%")),
-            Self::Same(one, other) => ident(one).eq(ident(other)),
+            Self::FirstSegment(name) => functions::trace_of(ident(name), name),
+            Self::Same(one, other) => {
+                functions::id_text(ident(one), one).eq(functions::id_text(ident(other), other))
+            }
         }
     }
+}
+
+fn is_text(name: &str, footer: &Footer) -> bool {
+    let field = footer.schema.field_with_name(name);
+    field.is_ok_and(|field| {
+        matches!(
+            field.data_type(),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary
+        )
+    })
 }
 
 /// A file's column as the canonical column's kind of value.
@@ -225,7 +269,7 @@ fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
         {
             functions::whole(value, name)
         }
-        Column::Id | Column::SessionId | Column::TenantId => functions::id_text(value, name),
+        column if column.is_id() => functions::id_text(value, name),
         _ => value,
     }
 }

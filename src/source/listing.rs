@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use chrono::NaiveDate;
+use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -33,6 +33,19 @@ pub(crate) struct Listed {
     pub(crate) canonical: PathBuf,
     /// What the folders say.
     pub(crate) keys: Keys,
+    /// The export that it belongs to: files of one export repeat no run.
+    pub(crate) export: Export,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// When it was last written, whole seconds since 1970.
+    pub(crate) modified_s: i64,
+}
+
+/// A folder `export_id=…`, or a file by itself where it is in none. Ordered by the path below the source.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Export {
+    below_source: PathBuf,
+    path: PathBuf,
 }
 
 /// What the folders of an export say of the files in them.
@@ -42,8 +55,6 @@ pub(crate) struct Keys {
     pub(crate) project: Option<Uuid>,
     /// `tenant_id=…`
     pub(crate) tenant: Option<Uuid>,
-    /// `export_id=…`: files of one export repeat no run.
-    pub(crate) export: Option<Uuid>,
     /// `year=…/month=…/day=…`: the day on which its runs start, UTC.
     pub(crate) day: Option<NaiveDate>,
 }
@@ -121,8 +132,7 @@ impl Found {
             return Ok(());
         }
         if !canonical.is_dir() {
-            self.file(path, canonical);
-            return Ok(());
+            return self.file(path, path, canonical);
         }
         let side_files = SIDE_FILES.map(|name| path.join(name));
         self.side_files
@@ -131,9 +141,9 @@ impl Found {
     }
 
     /// Walks a folder without recursion; a folder that links lead to twice is walked once.
-    fn folder(&mut self, path: &Path, canonical_root: PathBuf) -> Result<()> {
+    fn folder(&mut self, root: &Path, canonical_root: PathBuf) -> Result<()> {
         let mut walked = std::collections::BTreeSet::from([canonical_root]);
-        let mut open = vec![path.to_owned()];
+        let mut open = vec![root.to_owned()];
         while let Some(folder) = open.pop() {
             let entries = fs::read_dir(&folder).map_err(|source| unreadable(&folder, source))?;
             for entry in entries {
@@ -151,22 +161,45 @@ impl Found {
                     }
                 } else if is_parquet(&path) {
                     let canonical = canonical(&path)?;
-                    self.file(&path, canonical);
+                    self.file(root, &path, canonical)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, path: &Path, canonical: PathBuf) {
+    fn file(&mut self, root: &Path, path: &Path, canonical: PathBuf) -> Result<()> {
         self.n_seen += 1;
+        let facts = fs::metadata(&canonical).map_err(|source| unreadable(path, source))?;
+        let modified = facts
+            .modified()
+            .map_err(|source| unreadable(path, source))?;
         // Not of the canonical path: a link's own folders say what it is, its target's need not.
         let keys = Keys::of(&std::path::absolute(path).unwrap_or_else(|_| canonical.clone()));
         self.files.entry(canonical.clone()).or_insert(Listed {
             path: path.to_owned(),
+            export: Export::of(root, path),
             canonical,
             keys,
+            size: facts.len(),
+            modified_s: DateTime::<Utc>::from(modified).timestamp(),
         });
+        Ok(())
+    }
+}
+
+impl Export {
+    /// The innermost folder `export_id=…` of a file that was found below a source's root.
+    fn of(root: &Path, file: &Path) -> Self {
+        let is_export = |folder: &&Path| {
+            let name = folder.file_name().and_then(|name| name.to_str());
+            name.is_some_and(|name| name.starts_with("export_id="))
+        };
+        let path = file.ancestors().skip(1).find(is_export).unwrap_or(file);
+        Self {
+            below_source: path.strip_prefix(root).unwrap_or(path).to_owned(),
+            path: path.to_owned(),
+        }
     }
 }
 
@@ -182,7 +215,6 @@ impl Keys {
             match key {
                 "session_id" => keys.project = Uuid::try_parse(value).ok().or(keys.project),
                 "tenant_id" => keys.tenant = Uuid::try_parse(value).ok().or(keys.tenant),
-                "export_id" => keys.export = Uuid::try_parse(value).ok().or(keys.export),
                 "year" => year = value.parse::<i32>().ok(),
                 "month" => month = value.parse::<u32>().ok(),
                 "day" => day = value.parse::<u32>().ok(),

@@ -19,12 +19,48 @@ use datafusion::functions_aggregate::expr_fn::{max, min};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use uuid::Uuid;
 
-use super::file::SourceFile;
+use super::dedup;
+use super::file::{Rank, SourceFile};
 use super::files::FileTable;
 use super::format;
 use crate::error::{Error, Result};
 use crate::request::Window;
 use crate::runs::{self, Column};
+
+/// The constants of a file, in the order of [`SourceFile::partitioned`].
+const CONSTANTS: [(&str, DataType); 4] = [
+    (format::PROJECT, DataType::Utf8View),
+    (format::TENANT, DataType::Utf8View),
+    (format::RANK, DataType::Int64),
+    (format::MODIFIED, DataType::Int64),
+];
+
+/// The columns whose absence is said, and what it disables.
+const MISSED: [(Column, &str); 14] = [
+    (
+        Column::Id,
+        "feedback records cannot be matched, nor repeated runs found",
+    ),
+    (Column::TraceId, "traces cannot be built from their runs"),
+    (Column::IsRoot, "every run counts as a trace"),
+    (
+        Column::EndTime,
+        "no latency, and no run counts as completed",
+    ),
+    (
+        Column::FirstTokenTime,
+        "no time to first token, and no run counts as streamed",
+    ),
+    (Column::IsError, "no run counts as failed"),
+    (Column::FeedbackStats, "no feedback of the runs' own"),
+    (Column::TraceTier, "no trace tier"),
+    (Column::TotalTokens, "missing in the sum"),
+    (Column::PromptTokens, "missing in the sum"),
+    (Column::CompletionTokens, "missing in the sum"),
+    (Column::TotalCost, "missing in the sum"),
+    (Column::PromptCost, "missing in the sum"),
+    (Column::CompletionCost, "missing in the sum"),
+];
 
 /// The files that a question looks at.
 #[derive(Debug)]
@@ -39,6 +75,8 @@ pub(crate) struct Facts {
     pub(crate) tenants: BTreeSet<Uuid>,
     /// The earliest start of any run.
     pub(crate) start_us: Option<i64>,
+    /// The latest, as far as known.
+    pub(crate) last_us: Option<i64>,
     /// The notable columns that any of its files has.
     pub(crate) columns: BTreeSet<Column>,
 }
@@ -50,8 +88,20 @@ impl Facts {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
+        self.last_us = self.last_us.max(other.last_us);
         self.columns.extend(other.columns);
     }
+}
+
+/// Which runs are wanted of the files.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    /// Those that start in it.
+    pub(crate) window: Window,
+    /// Those of these projects; of all where there is none.
+    pub(crate) projects: Option<BTreeSet<Uuid>>,
+    /// Those that stand for their trace, or all.
+    pub(crate) only_roots: bool,
 }
 
 impl Files {
@@ -63,11 +113,10 @@ impl Files {
         })
     }
 
-    /// What is odd about the files: paths that name another project than the runs do, exports of one
-    /// project that overlap.
+    /// What is odd about the files: paths that name another project than the runs do, columns that are
+    /// missing.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
-        let mut spans: BTreeMap<Uuid, Vec<(i64, i64, Option<Uuid>)>> = BTreeMap::new();
         for file in &self.files {
             let (Some(project), true) = (file.project.value, file.project.is_proven) else {
                 continue;
@@ -78,18 +127,46 @@ impl Files {
                     file.path.display()
                 ));
             }
-            if let Some((first, last)) = file.range_us() {
-                let span = (first, last, file.keys.export);
-                spans.entry(project).or_default().push(span);
-            }
         }
-        let overlapping = spans
-            .into_iter()
-            .filter(|(_, spans)| exports_overlap(spans));
-        warnings.extend(overlapping.map(|(project, _)| {
-            format!("project {project}: its exports overlap, and runs in several of them are counted in each")
-        }));
+        warnings.extend(self.missing_columns());
         warnings
+    }
+
+    /// What the files cannot say for want of a column.
+    fn missing_columns(&self) -> impl Iterator<Item = String> {
+        MISSED.iter().filter_map(|(column, effect)| {
+            let lacks = |file: &&Arc<SourceFile>| !file.format.has(*column, &file.footer);
+            let n_lacking = self.files.iter().filter(lacks).count();
+            let sample = self.files.iter().find(lacks)?;
+            let names = sample.format.columns_of(*column).join(", ");
+            let files = match (n_lacking, self.files.len()) {
+                (1, 1) => "the file has".to_owned(),
+                (some, all) if some == all => "the files have".to_owned(),
+                (1, all) => format!("1 of {all} files ({}) has", sample.path.display()),
+                (some, all) => format!("{some} of {all} files have"),
+            };
+            Some(format!("{files} no column {names}: {effect}"))
+        })
+    }
+
+    /// Whether only a path decides between exports that were written in the same second.
+    pub(crate) fn has_ties(&self) -> bool {
+        let ranks: BTreeSet<Rank> = self.files.iter().filter_map(|file| file.rank).collect();
+        let mut seconds = ranks.iter().map(|rank| rank.modified_s);
+        let mut before = seconds.next();
+        seconds.any(|second| before.replace(second) == Some(second))
+    }
+
+    /// A plan that counts the runs of each project whose records differ while only the path of their
+    /// exports decides between them; `None` where there can be none.
+    pub(crate) fn undecided(
+        &self,
+        wanted: &Wanted,
+    ) -> Result<Option<LogicalPlan>, DataFusionError> {
+        let files = self.wanted(wanted).filter(|file| file.rank.is_some());
+        let columns = [dedup::KEY.as_slice(), &dedup::COMPARED].concat();
+        let records = ranked(shapes(files.cloned().collect()), &columns, wanted)?;
+        records.map(dedup::undecided).transpose()
     }
 
     /// What the footers prove of the projects.
@@ -112,11 +189,12 @@ impl Files {
             let columns = [Column::SessionId, Column::TenantId, Column::StartTime];
             let tenant = ident(Column::TenantId.name());
             shape
-                .scan(&columns, &Window::default())?
+                .scan(&columns, &[], &Window::default())?
                 .aggregate(
                     [ident(Column::SessionId.name())],
                     [
                         min(ident(Column::StartTime.name())).alias("start"),
+                        max(ident(Column::StartTime.name())).alias("last"),
                         min(tenant.clone()).alias("first_tenant"),
                         max(tenant).alias("last_tenant"),
                     ],
@@ -124,6 +202,7 @@ impl Files {
                 .project([
                     ident(Column::SessionId.name()),
                     ident("start"),
+                    ident("last"),
                     ident("first_tenant"),
                     ident("last_tenant"),
                     lit(i64::try_from(index).unwrap_or(i64::MAX)).alias("shape"),
@@ -142,15 +221,20 @@ impl Files {
             for row in 0..batch.num_rows() {
                 let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
                 let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
-                let tenants = [tenant(2)?, tenant(3)?];
-                let starts = batch.column(1).as_primitive::<TimestampMicrosecondType>();
-                let shape = batch.column(4).as_primitive::<Int64Type>().value(row);
+                let tenants = [tenant(3)?, tenant(4)?];
+                let time = |index: usize| {
+                    let times = batch.column(index);
+                    let times = times.as_primitive::<TimestampMicrosecondType>();
+                    times.is_valid(row).then(|| times.value(row))
+                };
+                let shape = batch.column(5).as_primitive::<Int64Type>().value(row);
                 let shape = usize::try_from(shape)
                     .ok()
                     .and_then(|shape| shapes.get(shape));
                 projects.entry(project).or_default().add(Facts {
                     tenants: tenants.into_iter().flatten().collect(),
-                    start_us: starts.is_valid(row).then(|| starts.value(row)),
+                    start_us: time(1),
+                    last_us: time(2),
                     columns: shape
                         .map(|shape| shape.sample.columns())
                         .unwrap_or_default(),
@@ -160,28 +244,47 @@ impl Files {
         Ok(projects)
     }
 
-    /// The runs of these files as one canonical table: those in the window, of one project or of all.
-    /// Files that cannot hold any are left out.
+    /// The files that may hold wanted runs.
+    pub(crate) fn wanted(&self, wanted: &Wanted) -> impl Iterator<Item = &Arc<SourceFile>> {
+        let files = self.files.iter();
+        files.filter(|file| file.may_hold(&wanted.window, wanted.projects.as_ref()))
+    }
+
+    /// The wanted runs of these files as one canonical table, each once.
     pub(crate) fn runs(
         &self,
         columns: &[Column],
-        window: &Window,
-        project: Option<Uuid>,
+        wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let files = self
-            .files
+        let (repeated, single): (Vec<_>, Vec<_>) = self
+            .wanted(wanted)
+            .cloned()
+            .partition(|file| file.rank.is_some());
+        let single = shapes(single);
+        let single = single
             .iter()
-            .filter(|file| file.may_hold(window, project));
-        let plans = shapes(files.cloned().collect()).into_iter().map(|shape| {
-            let mut plan = shape.scan(columns, window)?;
-            if let Some(project) = project.filter(|_| !shape.sample.project.is_proven) {
-                let id = lit(project.to_string());
-                plan = plan.filter(ident(Column::SessionId.name()).eq(id))?;
-            }
-            plan.build()
-        });
-        Ok(union(plans)?.unwrap_or(nothing(columns)?))
+            .map(|shape| shape.runs(columns, wanted)?.build());
+        let with_key = columns
+            .iter()
+            .chain(dedup::KEY.iter().filter(|column| !columns.contains(column)));
+        let with_key: Vec<Column> = with_key.copied().collect();
+        let repeated = ranked(shapes(repeated), &with_key, wanted)?
+            .map(|records| dedup::newest(records, columns));
+        Ok(union(single.chain(repeated))?.unwrap_or(nothing(columns)?))
     }
+}
+
+/// Wanted runs with the rank of their export and when that was written.
+fn ranked(
+    shapes: Vec<Shape>,
+    columns: &[Column],
+    wanted: &Wanted,
+) -> Result<Option<LogicalPlanBuilder>, DataFusionError> {
+    let kept = shapes.iter().map(|shape| {
+        let constants = [format::RANK, format::MODIFIED];
+        shape.wanted_runs(columns, &constants, wanted)?.build()
+    });
+    Ok(union(kept)?.map(LogicalPlanBuilder::new))
 }
 
 /// Files that are read alike.
@@ -192,16 +295,61 @@ struct Shape {
 }
 
 impl Shape {
-    /// Scans the files' runs in a window and maps them to canonical columns.
+    /// The wanted runs as canonical columns.
+    fn runs(
+        &self,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<LogicalPlanBuilder, DataFusionError> {
+        self.wanted_runs(columns, &[], wanted)
+    }
+
+    /// The wanted runs as canonical columns, and constants of their files.
+    fn wanted_runs(
+        &self,
+        columns: &[Column],
+        constants: &[&str],
+        wanted: &Wanted,
+    ) -> Result<LogicalPlanBuilder, DataFusionError> {
+        let mut conditions = Vec::new();
+        if wanted.only_roots {
+            conditions.push((Column::IsRoot, ident(Column::IsRoot.name())));
+        }
+        if let Some(projects) = wanted.projects.as_ref()
+            && !self.sample.project.is_proven
+        {
+            let ids = projects.iter().map(|id| lit(id.to_string())).collect();
+            let is_wanted = ident(Column::SessionId.name()).in_list(ids, false);
+            conditions.push((Column::SessionId, is_wanted));
+        }
+        let needed = conditions.iter().map(|(column, _)| *column);
+        let read: Vec<Column> = columns
+            .iter()
+            .copied()
+            .chain(needed.filter(|column| !columns.contains(column)))
+            .collect();
+        let plan = self.scan(&read, constants, &wanted.window)?;
+        let plan = conditions
+            .into_iter()
+            .try_fold(plan, |plan, (_, condition)| plan.filter(condition))?;
+        if read.len() == columns.len() {
+            return Ok(plan);
+        }
+        let names = columns.iter().map(|column| column.name());
+        plan.project(names.chain(constants.iter().copied()).map(ident))
+    }
+
+    /// Scans the files' runs in a window and maps them to canonical columns, and constants of their files.
     fn scan(
         &self,
         columns: &[Column],
+        constants: &[&str],
         window: &Window,
     ) -> Result<LogicalPlanBuilder, DataFusionError> {
-        let constant = |name| Arc::new(Field::new(name, DataType::Utf8View, true));
+        let constant = |(name, kind)| Arc::new(Field::new(name, kind, true));
         let table = FileTable::new(
             self.sample.read_schema(),
-            vec![constant(format::PROJECT), constant(format::TENANT)],
+            CONSTANTS.map(constant).to_vec(),
             self.files.clone(),
         );
         let mut plan = LogicalPlanBuilder::scan("runs", provider_as_source(Arc::new(table)), None)?;
@@ -209,30 +357,16 @@ impl Shape {
         if let Some(within) = format.within(window, footer) {
             plan = plan.filter(within)?;
         }
-        plan.project(columns.iter().map(|column| {
+        let canonical = columns.iter().map(|column| {
             let is_proven = match column {
                 Column::SessionId => self.sample.project.is_proven,
                 Column::TenantId => self.sample.tenant.is_proven,
                 _ => false,
             };
             format.expr(*column, footer, is_proven)
-        }))
+        });
+        plan.project(canonical.chain(constants.iter().copied().map(ident)))
     }
-}
-
-/// Whether spans of time of different exports meet.
-fn exports_overlap(spans: &[(i64, i64, Option<Uuid>)]) -> bool {
-    let mut spans = spans.to_vec();
-    spans.sort_unstable();
-    // The latest end of each export so far; an export has few files at a time.
-    let mut ends: BTreeMap<Option<Uuid>, i64> = BTreeMap::new();
-    spans.into_iter().any(|(first, last, export)| {
-        ends.retain(|_, end| *end >= first);
-        let meets = ends.keys().any(|other| *other != export);
-        let end = ends.entry(export).or_insert(last);
-        *end = last.max(*end);
-        meets
-    })
 }
 
 /// Groups files by what decides how they are read, in the order of their paths.
@@ -248,6 +382,7 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
                 && sample.project.is_proven == file.project.is_proven
                 && sample.tenant.is_proven == file.tenant.is_proven
                 && sample.rules() == file.rules()
+                && sample.rank.is_some() == file.rank.is_some()
         });
         match same {
             Some((_, shape)) => shape.files.push(partitioned),

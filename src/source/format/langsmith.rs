@@ -9,6 +9,10 @@ pub(super) const FORMAT: Format = Format {
         from(Column::Id, &[Rule::Values("id")]),
         from(Column::SessionId, &[Rule::Values("session_id")]),
         from(Column::TenantId, &[Rule::Values("tenant_id")]),
+        from(
+            Column::TraceId,
+            &[Rule::Values("trace_id"), Rule::FirstSegment("dotted_order")],
+        ),
         from(Column::RunType, &[Rule::Values("run_type")]),
         from(Column::StartTime, &[Rule::Values("start_time")]),
         from(Column::EndTime, &[Rule::Values("end_time")]),

@@ -1,0 +1,116 @@
+//! Traces: runs → one row a trace, where roots carry only what they used themselves.
+//!
+//! Where roots contain their descendants' usage a trace *is* its root's row, and nothing here is needed.
+//! Elsewhere the runs are grouped by their trace: usage is summed, everything else is the root's. A trace
+//! whose root is not among the runs has the earliest start, the latest end and the earliest first token
+//! of its runs, and nothing that only a root says. The grouping spills.
+
+use datafusion::common::Result;
+use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions_aggregate::expr_fn::{bool_or, max, min};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
+
+use crate::runs::{Column, functions};
+use crate::tally::exact_sum;
+
+/// What a run used.
+pub(crate) const USAGE: [Column; 6] = [
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
+];
+
+/// The columns of runs that tell which belong together.
+pub(crate) const KEY: [Column; 4] = [
+    Column::SessionId,
+    Column::TraceId,
+    Column::Id,
+    Column::IsRoot,
+];
+
+/// Whether a trace's root is among its runs.
+pub(crate) const HAS_ROOT: &str = "@has_root";
+/// Whether a trace's root carries usage without being an LLM call.
+pub(crate) const IS_COMPOSITE: &str = "@is_composite";
+
+/// What a root alone says.
+const OF_ROOT: [Column; 4] = [
+    Column::RunType,
+    Column::IsError,
+    Column::TraceTier,
+    Column::FeedbackStats,
+];
+
+/// Groups runs by their trace. The result has the columns that the runs have, but for their ids, and
+/// [`HAS_ROOT`] and [`IS_COMPOSITE`].
+pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+    const TRACE: &str = "@trace";
+    let key = coalesce(vec![
+        ident(Column::TraceId.name()),
+        ident(Column::Id.name()),
+    ]);
+    let key = functions::needed(key, Column::TraceId.name());
+    let is_root = || ident(Column::IsRoot.name()).is_true();
+    let measures = columns
+        .iter()
+        .filter_map(|column| measure(*column).transpose())
+        .collect::<Result<Vec<_>>>()?;
+    let facts = [
+        bool_or(is_root()).alias(HAS_ROOT),
+        bool_or(is_root().and(is_composite())).alias(IS_COMPOSITE),
+    ];
+    let kept = columns.iter().filter_map(|column| {
+        let name = column.name();
+        match column {
+            Column::TraceId | Column::Id => None,
+            Column::IsRoot => Some(lit(true).alias(name)),
+            Column::IsError => Some(coalesce(vec![ident(name), lit(false)]).alias(name)),
+            column if USAGE.contains(column) => {
+                Some(cast(ident(name), column.data_type()).alias(name))
+            }
+            _ => Some(ident(name)),
+        }
+    });
+    LogicalPlanBuilder::new(runs)
+        .aggregate(
+            [ident(Column::SessionId.name()), key.alias(TRACE)],
+            measures.into_iter().chain(facts),
+        )?
+        .project(kept.chain([ident(HAS_ROOT), ident(IS_COMPOSITE)]))?
+        .build()
+}
+
+/// A run's column as an aggregate over the runs of a trace.
+fn measure(column: Column) -> Result<Option<Expr>> {
+    let value = || ident(column.name());
+    let of_root = || when(ident(Column::IsRoot.name()).is_true(), value()).end();
+    let of_any = |earliest: fn(Expr) -> Expr| {
+        let root = of_root()?;
+        let has_root = bool_or(ident(Column::IsRoot.name()).is_true());
+        when(has_root, earliest(root)).otherwise(earliest(value()))
+    };
+    let measure = match column {
+        Column::StartTime | Column::FirstTokenTime => of_any(min)?,
+        Column::EndTime => of_any(max)?,
+        column if OF_ROOT.contains(&column) => max(of_root()?),
+        column if USAGE.contains(&column) => exact_sum().call(vec![value()]),
+        _ => return Ok(None),
+    };
+    Ok(Some(measure.alias(column.name())))
+}
+
+/// Whether a run carries usage without being an LLM call.
+pub(crate) fn is_composite() -> Expr {
+    let is_llm = ident(Column::RunType.name()).eq(lit("llm"));
+    is_llm.is_not_true().and(carries_usage())
+}
+
+/// Whether any of a run's tokens or costs is there and not zero.
+pub(crate) fn carries_usage() -> Expr {
+    let carries = USAGE.map(|column| ident(column.name()).not_eq(lit(0_i64)));
+    let carries = carries.into_iter().reduce(Expr::or);
+    carries.unwrap_or_else(|| lit(false))
+}
