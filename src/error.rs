@@ -8,6 +8,15 @@ use std::path::PathBuf;
 /// The result of everything public in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// A file that was left out because it cannot be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedFile {
+    /// The file.
+    pub path: PathBuf,
+    /// Why it cannot be read.
+    pub problem: String,
+}
+
 /// What went wrong.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -61,7 +70,7 @@ pub enum Error {
     #[error("nothing is left of the source: {}", skipped.iter().map(|file| format!("{}: {}", file.path.display(), file.problem)).collect::<Vec<_>>().join("; "))]
     NothingLeft {
         /// The files.
-        skipped: Vec<crate::source::SkippedFile>,
+        skipped: Vec<SkippedFile>,
     },
 
     /// A side file (projects, feedback) that cannot be read as what it should be.

@@ -59,10 +59,10 @@ pub use document::{
     Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, Timestamp, TracerSession,
 };
 pub use engine::{Engine, Limits, Progress};
-pub use error::{Error, Result};
+pub use error::{Error, Result, SkippedFile};
 pub use request::{Clock, Projects, Request, Usage, Window};
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
-pub use source::{Dedup, OnBadFile, SkippedFile, Source, SourceOptions};
+pub use source::{Dedup, OnBadFile, Source, SourceOptions};
 
 use chrono::NaiveDate;
 use uuid::Uuid;

@@ -71,7 +71,9 @@ pub(crate) fn tally_built(
 ) -> Result<LogicalPlan> {
     let traces = traces::built(runs, &built(own_feedback))?;
     let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE))?;
-    let rootless = ident(traces::HAS_ROOT).is_not_true();
+    let rootless = ident(traces::HAS_ROOT)
+        .is_null()
+        .or(!ident(traces::HAS_ROOT));
     tallies.push(count_where(rootless)?.alias(N_ROOTLESS));
     let mut traces = LogicalPlanBuilder::new(traces);
     if let Some(within) = within(window) {
@@ -123,9 +125,8 @@ pub(crate) fn used() -> Vec<Column> {
 
 /// Runs → how many that are no roots carry usage, a row a project that has any.
 pub(crate) fn usage_below_roots(runs: LogicalPlan) -> Result<LogicalPlan> {
-    let is_below = ident(Column::IsRoot.name()).is_not_true();
     LogicalPlanBuilder::new(runs)
-        .filter(is_below.and(traces::carries_usage()))?
+        .filter(traces::is_below_root().and(traces::carries_usage()))?
         .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
         .build()
 }

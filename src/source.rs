@@ -20,7 +20,7 @@ use datafusion::execution::context::SessionContext;
 use futures::StreamExt;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SkippedFile};
 use crate::request::Projects;
 use file::Assumed;
 use listing::Listed;
@@ -40,15 +40,6 @@ pub struct Source {
     assumed: Assumed,
     dedup: Dedup,
     on_bad_file: OnBadFile,
-}
-
-/// A file that was left out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SkippedFile {
-    /// The file.
-    pub path: PathBuf,
-    /// Why it cannot be read.
-    pub problem: String,
 }
 
 /// The side files of a source.

@@ -53,7 +53,6 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
         ident(Column::Id.name()),
     ]);
     let key = functions::needed(key, Column::TraceId.name());
-    let is_root = || ident(Column::IsRoot.name()).is_true();
     let measures = columns
         .iter()
         .filter_map(|column| measure(*column).transpose())
@@ -86,10 +85,10 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
 /// A run's column as an aggregate over the runs of a trace.
 fn measure(column: Column) -> Result<Option<Expr>> {
     let value = || ident(column.name());
-    let of_root = || when(ident(Column::IsRoot.name()).is_true(), value()).end();
+    let of_root = || when(is_root(), value()).end();
     let of_any = |earliest: fn(Expr) -> Expr| {
         let root = of_root()?;
-        let has_root = bool_or(ident(Column::IsRoot.name()).is_true());
+        let has_root = bool_or(is_root());
         when(has_root, earliest(root)).otherwise(earliest(value()))
     };
     let measure = match column {
@@ -102,10 +101,23 @@ fn measure(column: Column) -> Result<Option<Expr>> {
     Ok(Some(measure.alias(column.name())))
 }
 
+/// Whether a run is its trace's root; null where nothing says so.
+///
+/// Not `IS TRUE`: the engine's logical and physical plans disagree on whether that may be null.
+fn is_root() -> Expr {
+    ident(Column::IsRoot.name())
+}
+
+/// Whether a run is no root.
+pub(crate) fn is_below_root() -> Expr {
+    is_root().is_null().or(!is_root())
+}
+
 /// Whether a run carries usage without being an LLM call.
 pub(crate) fn is_composite() -> Expr {
-    let is_llm = ident(Column::RunType.name()).eq(lit("llm"));
-    is_llm.is_not_true().and(carries_usage())
+    let run_type = || ident(Column::RunType.name());
+    let is_llm = run_type().is_not_null().and(run_type().eq(lit("llm")));
+    (!is_llm).and(carries_usage())
 }
 
 /// Whether any of a run's tokens or costs is there and not zero.

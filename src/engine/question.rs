@@ -18,11 +18,11 @@ use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use uuid::Uuid;
 
 use super::{Engine, Failure, bad_data, by_project, message, scan};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, SkippedFile};
 use crate::plan;
 use crate::request::{Projects, Request, Usage};
 use crate::source::projects::FeedbackRecord;
-use crate::source::{Facts, Files, SkippedFile, Source, Wanted};
+use crate::source::{Facts, Files, Source, Wanted};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
 
@@ -224,13 +224,13 @@ impl Question<'_> {
             built = self.not_added_up(projects).await?;
         }
         if !built.is_empty() {
-            let tallies = self
+            let of_built = self
                 .built_tallies(&built, own_feedback, request.trace_span_us)
                 .await?;
             for id in built {
                 with_project(projects, id, |project| project.usage = Usage::Own);
             }
-            for (id, (tally, n_rootless)) in tallies {
+            for (id, (tally, n_rootless)) in of_built {
                 with_project(projects, id, |project| {
                     project.tally = Some(tally);
                     project.n_rootless = n_rootless;
@@ -424,6 +424,10 @@ fn with_project(
     }
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "reading a row may fail in general"
+)]
 fn count_at(batch: &RecordBatch, row: usize) -> Result<i64> {
     Ok(batch.column(1).as_primitive::<Int64Type>().value(row))
 }
@@ -441,6 +445,10 @@ fn built_at(batch: &RecordBatch, row: usize) -> Result<(Tally, u64)> {
     Ok((tally, u64::try_from(n_rootless).unwrap_or(0)))
 }
 
+#[expect(
+    clippy::unnecessary_wraps,
+    reason = "reading a row may fail in general"
+)]
 fn day_at(batch: &RecordBatch, row: usize) -> Result<BTreeMap<NaiveDate, u64>> {
     let day = batch
         .column(1)

@@ -208,9 +208,8 @@ pub(super) fn newest(
         .build()
 }
 
-/// The columns in which records of a run may differ.
-pub(super) const COMPARED: [Column; 11] = [
-    Column::EndTime,
+/// The columns beside [`KEY`] in which records of a run may differ.
+pub(super) const COMPARED: [Column; 10] = [
     Column::FirstTokenTime,
     Column::IsError,
     Column::TraceTier,
@@ -222,6 +221,10 @@ pub(super) const COMPARED: [Column; 11] = [
     Column::PromptCost,
     Column::CompletionCost,
 ];
+
+fn compared() -> impl Iterator<Item = Column> {
+    COMPARED.into_iter().chain([Column::EndTime])
+}
 
 /// Runs with the rank of their export → how many have several records that differ, among which only the
 /// path of their export decided.
@@ -243,7 +246,7 @@ pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFus
             max(ident(name)).alias(format!("{name} max")),
         ]
     };
-    let measured = COMPARED.iter().flat_map(|column| {
+    let measured = compared().flat_map(|column| {
         let [min, max] = bounds(column.name());
         [
             min,
@@ -251,7 +254,7 @@ pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFus
             count(ident(column.name())).alias(format!("{} n", column.name())),
         ]
     });
-    let differs = COMPARED.iter().map(|column| {
+    let differs = compared().map(|column| {
         let part = |what: &str| ident(format!("{} {what}", column.name()));
         part("min").not_eq(part("max")).or(part("n")
             .not_eq(lit(0_i64))

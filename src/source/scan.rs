@@ -165,7 +165,7 @@ impl Files {
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
         let files = self.wanted(wanted).filter(|file| file.rank.is_some());
         let columns = [dedup::KEY.as_slice(), &dedup::COMPARED].concat();
-        let records = ranked(shapes(files.cloned().collect()), &columns, wanted)?;
+        let records = ranked(&shapes(files.cloned().collect()), &columns, wanted)?;
         records.map(dedup::undecided).transpose()
     }
 
@@ -268,7 +268,7 @@ impl Files {
             .iter()
             .chain(dedup::KEY.iter().filter(|column| !columns.contains(column)));
         let with_key: Vec<Column> = with_key.copied().collect();
-        let repeated = ranked(shapes(repeated), &with_key, wanted)?
+        let repeated = ranked(&shapes(repeated), &with_key, wanted)?
             .map(|records| dedup::newest(records, columns));
         Ok(union(single.chain(repeated))?.unwrap_or(nothing(columns)?))
     }
@@ -276,7 +276,7 @@ impl Files {
 
 /// Wanted runs with the rank of their export and when that was written.
 fn ranked(
-    shapes: Vec<Shape>,
+    shapes: &[Shape],
     columns: &[Column],
     wanted: &Wanted,
 ) -> Result<Option<LogicalPlanBuilder>, DataFusionError> {

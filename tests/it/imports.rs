@@ -17,14 +17,16 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("request", &["time"]),
     // The kinds of error contain that of the side files.
     ("error", &["source::projects"]),
-    // Costs become pico-dollars while runs are read.
-    ("runs", &["tally::money"]),
+    // Costs become pico-dollars and texts times while runs are read.
+    ("runs", &["tally::money", "time"]),
+    // Runs grouped to traces; sums are the tally's checked ones.
+    ("traces", &["runs", "tally"]),
     // Feedback records and trace tiers are plain data of the tally.
     ("source", &["request", "runs", "tally", "time"]),
     // The mergeable aggregate knows nothing of where runs come from.
     ("tally", &[]),
-    // Values in, values out; it sees neither files nor requests.
-    ("plan", &["runs", "tally"]),
+    // Values in, values out; it sees no files.
+    ("plan", &["request", "runs", "tally", "traces"]),
     // The one place where plans meet files.
     ("engine", &["plan", "request", "runs", "source", "tally"]),
     // Assembled from a tally and the metadata's plain data.
