@@ -3,7 +3,7 @@
 //! Plain data, validated here once: a [`Request`] that exists can be answered. Flags, HTTP parameters
 //! and configuration files all become one.
 
-use chrono::{DateTime, Duration, NaiveDate, Utc};
+use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
@@ -161,6 +161,90 @@ impl Clock {
             })
     }
 
+    /// Reads a period of whole days in the zone: a year (`2026`), quarter (`2026-Q3`), month (`2026-10`),
+    /// ISO week (`2026-W45`, from Monday) or day (`2026-10-31`), or `today`, `yesterday`, and `this-` or
+    /// `last-` with `week`, `month`, `quarter` or `year`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Usage`] where it is none of these.
+    pub fn period(&self, text: &str) -> Result<Window> {
+        let text = text.trim();
+        let days = Self::dated(text).or_else(|| self.relative(text));
+        let bounds = days.and_then(|(first, after)| {
+            let midnight = |day| time::midnight(day, self.zone);
+            Some((midnight(first)?, midnight(after)?))
+        });
+        let (since_us, until_us) = bounds.ok_or_else(|| {
+            Error::Usage {
+            problem: format!("{text:?} is no period"),
+            hint: Some(
+                "write 2026, 2026-Q3, 2026-10, 2026-W45, 2026-10-31, today, yesterday, or this- or \
+                 last- with week, month, quarter or year"
+                    .to_owned(),
+            ),
+        }
+        })?;
+        Window::new(Some(since_us), Some(until_us))
+    }
+
+    /// The first day of a period that names its year, and the first day after it.
+    fn dated(text: &str) -> Option<(NaiveDate, NaiveDate)> {
+        if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
+            return Some((day, day.succ_opt()?));
+        }
+        let (year, part) = text.split_once('-').unwrap_or((text, ""));
+        let number = |digits: &str| -> Option<u32> {
+            let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+            digits.parse().ok().filter(|_| all_digits)
+        };
+        let year = i32::try_from(number(year).filter(|_| year.len() == 4)?).ok()?;
+        if let Some(week) = part.strip_prefix(['W', 'w']) {
+            let monday = NaiveDate::from_isoywd_opt(year, number(week)?, Weekday::Mon)?;
+            return Some((monday, monday.checked_add_days(Days::new(7))?));
+        }
+        let (first, n_months) = if part.is_empty() && text.len() == 4 {
+            (1, 12)
+        } else if let Some(quarter) = part.strip_prefix(['Q', 'q']) {
+            (number(quarter)?.checked_mul(3)?.checked_sub(2)?, 3)
+        } else {
+            (number(part)?, 1)
+        };
+        months(NaiveDate::from_ymd_opt(year, first, 1)?, n_months)
+    }
+
+    /// Likewise of a period that is told from now.
+    fn relative(&self, text: &str) -> Option<(NaiveDate, NaiveDate)> {
+        let today = self.now.with_timezone(&self.zone).date_naive();
+        match text {
+            "today" => return Some((today, today.succ_opt()?)),
+            "yesterday" => return Some((today.pred_opt()?, today)),
+            _ => {}
+        }
+        let (which, unit) = text.split_once('-')?;
+        let monday = today.week(Weekday::Mon).checked_first_day()?;
+        let (first, n_months) = match unit {
+            "week" if which == "this" => {
+                return Some((monday, monday.checked_add_days(Days::new(7))?));
+            }
+            "week" if which == "last" => {
+                return Some((monday.checked_sub_days(Days::new(7))?, monday));
+            }
+            "month" => (today.with_day(1)?, 1),
+            "quarter" => (
+                today.with_day(1)?.with_month(today.month0() / 3 * 3 + 1)?,
+                3,
+            ),
+            "year" => (today.with_ordinal(1)?, 12),
+            _ => return None,
+        };
+        match which {
+            "this" => months(first, n_months),
+            "last" => months(first.checked_sub_months(Months::new(n_months))?, n_months),
+            _ => None,
+        }
+    }
+
     fn word(&self, text: &str) -> Option<i64> {
         let today = self.now.with_timezone(&self.zone).date_naive();
         match text {
@@ -187,6 +271,11 @@ impl Clock {
         let age = Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)?;
         Some(self.now.checked_sub_signed(age)?.timestamp_micros())
     }
+}
+
+/// So many months from a day that is the first of one.
+fn months(first: NaiveDate, n_months: u32) -> Option<(NaiveDate, NaiveDate)> {
+    Some((first, first.checked_add_months(Months::new(n_months))?))
 }
 
 #[cfg(test)]
@@ -235,6 +324,61 @@ mod tests {
         // Clocks in Beirut go from 0:00 to 1:00 on that day: it begins at 1:00.
         let beirut = clock(Tz::Asia__Beirut);
         assert_eq!(text(&beirut, "2026-03-29"), "2026-03-28T22:00:00Z");
+    }
+
+    #[test]
+    fn periods_are_whole_days_in_the_zone() {
+        let utc = clock(Tz::UTC);
+        for (period, since, until) in [
+            ("2026", "2026-01-01", "2027-01-01"),
+            ("2026-Q3", "2026-07-01", "2026-10-01"),
+            ("2026-q4", "2026-10-01", "2027-01-01"),
+            ("2026-10", "2026-10-01", "2026-11-01"),
+            ("2026-12", "2026-12-01", "2027-01-01"),
+            ("2026-W45", "2026-11-02", "2026-11-09"),
+            ("2026-W53", "2026-12-28", "2027-01-04"),
+            ("2026-10-25", "2026-10-25", "2026-10-26"),
+            // The clock says Sunday, 2026-10-25.
+            ("today", "2026-10-25", "2026-10-26"),
+            ("yesterday", "2026-10-24", "2026-10-25"),
+            ("this-week", "2026-10-19", "2026-10-26"),
+            ("last-week", "2026-10-12", "2026-10-19"),
+            ("this-month", "2026-10-01", "2026-11-01"),
+            ("last-month", "2026-09-01", "2026-10-01"),
+            ("this-quarter", "2026-10-01", "2027-01-01"),
+            ("last-quarter", "2026-07-01", "2026-10-01"),
+            ("last-year", "2025-01-01", "2026-01-01"),
+        ] {
+            let expected = Window::new(
+                Some(utc.moment(since).unwrap()),
+                Some(utc.moment(until).unwrap()),
+            );
+            assert_eq!(utc.period(period).unwrap(), expected.unwrap(), "{period}");
+        }
+        // The clocks go back in the night to that Sunday: the day has 25 hours.
+        let day = clock(Tz::Europe__Berlin).period("2026-10-25").unwrap();
+        let hours = (day.until_us().unwrap() - day.since_us().unwrap()) / 3_600_000_000;
+        assert_eq!(hours, 25);
+        for wrong in [
+            "",
+            "26",
+            "2026-",
+            "2026-13",
+            "2026-0",
+            "2026-Q5",
+            "2026-Q0",
+            "2026-W54",
+            "2026-W0",
+            "2026-02-30",
+            "+2026",
+            "2026-+1",
+            "next-week",
+            "last-day",
+            "7d",
+            "é-month",
+        ] {
+            assert!(utc.period(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
