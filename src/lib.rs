@@ -89,6 +89,8 @@ pub struct Sessions {
     pub read: Read,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
+    /// Traces that were built without their root, which is not among the runs that were looked at.
+    pub n_rootless: u64,
     tallied: Tallied,
 }
 
@@ -173,6 +175,9 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
         warnings,
         skipped: tallied.skipped.clone(),
+        n_rootless: (tallied.projects.values())
+            .map(|project| project.n_rootless)
+            .sum(),
         tallied,
     })
 }

@@ -1,8 +1,26 @@
 //! Output: documents → bytes.
+//!
+//! JSON, JSON lines and CSV are for machines and never round or cut; tables and Markdown are for people.
+//! Text that comes from logs is data in all of them: it controls no terminal, is no formula of a
+//! spreadsheet and no markup.
+
+mod csv;
+mod grid;
+mod json;
+mod list;
+mod markdown;
+mod show;
+mod text;
+mod trend;
+mod units;
 
 use std::io::{self, Write};
 
-use crate::document::TracerSession;
+use chrono_tz::Tz;
+
+use crate::document::{Overview, TracerSession};
+
+pub use text::plain_text;
 
 /// How documents are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -12,38 +30,99 @@ pub enum Format {
     Json,
     /// One document a line.
     Jsonl,
+    /// For a terminal: aligned columns, human units.
+    Table,
+    /// For spreadsheets: a header, then a row a project, every digit; unknown values are empty cells.
+    Csv,
+    /// A GitHub table, human units.
+    Markdown,
 }
 
-/// Writes one document.
+/// How a table is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    /// The terminal's columns; nothing is shortened or left out where there is none.
+    pub width: Option<usize>,
+    /// Whether colours may be used.
+    pub color: bool,
+    /// Whether it goes to a terminal, where CSV, too, has control characters escaped.
+    pub terminal: bool,
+    /// The zone in which tables show times.
+    pub zone: Tz,
+}
+
+/// What an answer has for an output.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Lines<'a> {
+    /// The projects' documents.
+    pub documents: &'a [TracerSession],
+    /// The same projects as lines of a table; empty where no statistics were asked for.
+    pub overviews: &'a [Overview],
+    /// All of them together.
+    pub total: Option<&'a Overview>,
+}
+
+/// Writes one project's document. Returns the names of the columns that a table left out for want of
+/// room.
 ///
 /// # Errors
 ///
 /// Where the writer fails.
-pub fn write_one(out: &mut dyn Write, document: &TracerSession, format: Format) -> io::Result<()> {
+pub fn write_one(
+    out: &mut dyn Write,
+    document: &TracerSession,
+    overview: Option<&Overview>,
+    format: Format,
+    style: &Style,
+) -> io::Result<Vec<&'static str>> {
     match format {
-        Format::Json => serde_json::to_writer_pretty(&mut *out, document)?,
-        Format::Jsonl => serde_json::to_writer(&mut *out, document)?,
+        Format::Json => json::pretty(out, document)?,
+        Format::Jsonl => json::compact(out, document)?,
+        Format::Table => return show::write(out, document, overview, style),
+        Format::Csv => csv::write(out, [(document, overview)], style)?,
+        Format::Markdown => markdown::write_one(out, document, overview, style)?,
     }
-    out.write_all(b"\n")
+    Ok(Vec::new())
 }
 
-/// Writes documents as a list.
+/// Writes projects as a list. Returns the names of the columns that a table left out for want of room.
 ///
 /// # Errors
 ///
 /// Where the writer fails.
 pub fn write_list(
     out: &mut dyn Write,
-    documents: &[TracerSession],
+    lines: &Lines,
     format: Format,
-) -> io::Result<()> {
+    style: &Style,
+) -> io::Result<Vec<&'static str>> {
     match format {
-        Format::Json => {
-            serde_json::to_writer_pretty(&mut *out, documents)?;
-            out.write_all(b"\n")
+        Format::Json => json::pretty(out, lines.documents)?,
+        Format::Jsonl => {
+            for document in lines.documents {
+                json::compact(out, document)?;
+            }
         }
-        Format::Jsonl => documents
+        Format::Table => return list::write(out, lines, style),
+        Format::Csv => csv::write(out, lines.pairs(), style)?,
+        Format::Markdown => markdown::write_list(out, lines, style)?,
+    }
+    Ok(Vec::new())
+}
+
+impl<'a> Lines<'a> {
+    /// Each document with its overview, which has the same place in its list.
+    fn pairs(&self) -> impl Iterator<Item = (&'a TracerSession, Option<&'a Overview>)> {
+        let overviews = self.overviews;
+        self.documents
             .iter()
-            .try_for_each(|document| write_one(out, document, format)),
+            .enumerate()
+            .map(move |(at, document)| {
+                let overview = overviews.get(at);
+                (
+                    document,
+                    overview.filter(|overview| overview.id == Some(document.id)),
+                )
+            })
     }
 }

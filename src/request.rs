@@ -146,7 +146,13 @@ impl Clock {
     pub fn moment(&self, text: &str) -> Result<i64> {
         let text = text.trim();
         self.word(text)
-            .or_else(|| self.age(text))
+            .or_else(|| {
+                Some(
+                    self.now
+                        .checked_sub_signed(Self::age(text)?)?
+                        .timestamp_micros(),
+                )
+            })
             .or_else(|| {
                 time::midnight(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?, self.zone)
             })
@@ -255,7 +261,9 @@ impl Clock {
         }
     }
 
-    fn age(&self, text: &str) -> Option<i64> {
+    /// Reads an age: `90s`, `45m`, `36h`, `7d`, `2w`. A day is 24 hours.
+    #[must_use]
+    pub fn age(text: &str) -> Option<Duration> {
         let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
         if !number.bytes().all(|byte| byte.is_ascii_digit()) {
             return None;
@@ -268,8 +276,7 @@ impl Clock {
             "w" => 604_800,
             _ => return None,
         };
-        let age = Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)?;
-        Some(self.now.checked_sub_signed(age)?.timestamp_micros())
+        Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)
     }
 }
 

@@ -7,7 +7,8 @@ use clap::{Args, ValueEnum};
 use runtally::Error;
 use runtally::generate::{self, Compression, CostType, GenerateError, Layout, Options};
 
-use super::{Exit, say};
+use super::Exit;
+use super::face::say;
 
 #[derive(Debug, Args)]
 pub(super) struct Generate {
@@ -134,7 +135,7 @@ impl Generate {
 }
 
 /// Wrong options are wrong usage, all else is a failure to write.
-fn wrong(error: GenerateError) -> Error {
+pub(super) fn wrong(error: GenerateError) -> Error {
     match error {
         GenerateError::Option { .. } | GenerateError::NotEmpty { .. } => Error::Usage {
             problem: error.to_string(),

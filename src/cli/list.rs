@@ -1,23 +1,33 @@
-//! `runtally list`: the documents of all projects.
+//! `runtally list`: one line a project.
 
-use clap::Args;
-use runtally::{Error, Projects, output};
+use clap::{ArgMatches, Args};
+use runtally::Error;
+use runtally::output::{self, Lines};
 
-use super::{Exit, QuestionArgs};
+use super::Exit;
+use super::question::{QuestionArgs, Scope};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  runtally list exports/
+  runtally list exports/ --period last-month -z Europe/Berlin
+  runtally list exports/ --since 7d -f jsonl | jq .error_rate
+  runtally list exports/ --period 2026-10 -o october.csv")]
 pub(super) struct List {
     #[command(flatten)]
-    question: QuestionArgs,
+    pub(super) question: QuestionArgs,
 }
 
 impl List {
-    pub(super) fn run(&self) -> Result<Exit, Error> {
-        let Some(answer) = self.question.ask(Projects::All)? else {
-            return Ok(Exit::Interrupted);
-        };
-        let documents = &answer.sessions;
+    pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
         self.question
-            .write(|out, format| output::write_list(out, documents, format))
+            .answer(given, Scope::Every, |answer, out, format, style| {
+                let lines = Lines {
+                    documents: &answer.sessions,
+                    overviews: &answer.overviews,
+                    total: answer.total.as_ref(),
+                };
+                output::write_list(out, &lines, format, style)
+            })
     }
 }

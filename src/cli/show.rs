@@ -1,32 +1,32 @@
 //! `runtally show`: one project's document.
 
-use clap::Args;
-use runtally::{Error, Projects, output};
+use clap::{ArgMatches, Args};
+use runtally::{Error, output};
 
-use super::{Exit, QuestionArgs};
+use super::Exit;
+use super::question::{QuestionArgs, Scope};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  runtally show exports/                         where the exports hold one project
+  runtally show exports/ -p support-bot --since 7d
+  runtally show exports/ -p 3c90c3cc --json > session.json
+  runtally show exports/ -p support-bot --json | jq .latency_p99")]
 pub(super) struct Show {
-    /// The project: its UUID, its name, or a unique prefix of either. Not needed where the source
-    /// holds only one.
-    #[arg(short, long, visible_aliases = ["id", "name"], value_name = "PROJECT")]
-    project: Option<String>,
-
     #[command(flatten)]
-    question: QuestionArgs,
+    pub(super) question: QuestionArgs,
 }
 
 impl Show {
-    pub(super) fn run(&self) -> Result<Exit, Error> {
-        let projects = self.project.clone().map_or(Projects::Only, Projects::One);
-        let Some(answer) = self.question.ask(projects)? else {
-            return Ok(Exit::Interrupted);
-        };
-        self.question.write(|out, format| {
-            answer
-                .sessions
-                .iter()
-                .try_for_each(|document| output::write_one(out, document, format))
-        })
+    pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
+        self.question
+            .answer(given, Scope::One, |answer, out, format, style| {
+                let mut left_out = Vec::new();
+                for (index, document) in answer.sessions.iter().enumerate() {
+                    let overview = answer.overviews.get(index);
+                    left_out = output::write_one(out, document, overview, format, style)?;
+                }
+                Ok(left_out)
+            })
     }
 }

@@ -1,5 +1,7 @@
 //! Values as JSON shows them: times, durations and money, without a digit of float noise.
 
+use std::fmt;
+
 use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
@@ -10,9 +12,15 @@ use crate::time;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp(pub i64);
 
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&time::format_time(self.0))
+    }
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&time::format_time(self.0))
+        serializer.collect_str(self)
     }
 }
 
@@ -55,9 +63,16 @@ pub enum CostFormat {
     Number,
 }
 
+/// Dollars in plain decimal notation, every digit.
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&money::pico_to_text(self.pico))
+    }
+}
+
 impl Serialize for Cost {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let text = money::pico_to_text(self.pico);
+        let text = self.to_string();
         match self.format {
             CostFormat::String => serializer.serialize_str(&text),
             CostFormat::Number => RawValue::from_string(text)

@@ -38,6 +38,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("output", &["document"]),
     // Writes what exports look like, and reads nothing.
     ("generate", &["runs"]),
+    // Runs before the crate is built.
+    ("build", &[]),
     // The binary sees the library from outside only, as `runtally::…`.
     ("main", &["cli"]),
     ("cli", &[]),

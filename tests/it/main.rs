@@ -20,6 +20,8 @@ mod cases;
 mod cli;
 /// Damaged input is an error with its path, never a panic.
 mod damage;
+/// What the command line is to people and scripts.
+mod face;
 /// Who may import whom.
 mod imports;
 /// The README's commands run and say what it says.

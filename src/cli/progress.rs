@@ -1,0 +1,108 @@
+//! How far a question has come, on a terminal's standard error, once it takes long enough to wonder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::{Duration, Instant};
+
+use bytesize::ByteSize;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use runtally::Engine;
+
+/// What takes less long shows nothing.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Between two looks.
+const PERIOD: Duration = Duration::from_millis(100);
+
+/// Shows progress until it is dropped.
+pub(super) struct Progress {
+    is_over: Arc<AtomicBool>,
+    shown_by: Option<JoinHandle<()>>,
+}
+
+impl Progress {
+    /// Watches an engine that reads files of so many bytes in all.
+    pub(super) fn watch(engine: Engine, n_bytes_there: u64) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&is_over);
+        Self {
+            is_over,
+            shown_by: Some(thread::spawn(move || show(&engine, n_bytes_there, &stop))),
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        if let Some(shown_by) = self.shown_by.take() {
+            Thread::unpark(shown_by.thread());
+            // It ends by itself, and its failure would be no one's loss.
+            let _ = shown_by.join();
+        }
+    }
+}
+
+fn show(engine: &Engine, n_bytes_there: u64, is_over: &AtomicBool) {
+    let began = Instant::now();
+    let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
+    let style = ProgressStyle::with_template("{spinner} {bar:24} {msg}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    while !is_over.load(Ordering::Relaxed) {
+        thread::park_timeout(PERIOD);
+        if began.elapsed() < PATIENCE {
+            continue;
+        }
+        let progress = engine.progress();
+        let n_files = u64::try_from(progress.n_files).unwrap_or(u64::MAX);
+        let n_files_there = u64::try_from(progress.n_files_there).unwrap_or(u64::MAX);
+        bar.set_length(n_files_there.max(1));
+        bar.set_position(n_files);
+        bar.set_message(if n_files_there == 0 {
+            "reading footers".to_owned()
+        } else {
+            format!(
+                "{n_files}/{n_files_there} files · {} of {} · {} runs · {} runs/s",
+                ByteSize(progress.n_bytes),
+                ByteSize(n_bytes_there),
+                short(progress.n_rows),
+                short(per_second(progress.n_rows, began.elapsed())),
+            )
+        });
+        bar.tick();
+    }
+    bar.finish_and_clear();
+}
+
+fn per_second(n: u64, elapsed: Duration) -> u64 {
+    let milliseconds = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+    n.saturating_mul(1_000) / milliseconds.max(1)
+}
+
+/// A count in three digits and a unit.
+fn short(n: u64) -> String {
+    let (unit, name) = match n {
+        0..10_000 => return n.to_string(),
+        10_000..1_000_000 => (1_000, "k"),
+        1_000_000..1_000_000_000 => (1_000_000, "M"),
+        _ => (1_000_000_000, "B"),
+    };
+    let tenths = n * 10 / unit;
+    if tenths < 1_000 {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    } else {
+        format!("{} {name}", tenths / 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_are_short() {
+        let texts = [7, 9_999, 10_000, 635_400, 2_910_000_000].map(short);
+        assert_eq!(texts, ["7", "9999", "10.0 k", "635 k", "2.9 B"]);
+        assert_eq!(per_second(500, Duration::from_millis(250)), 2_000);
+    }
+}

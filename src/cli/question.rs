@@ -1,0 +1,548 @@
+//! What every question has: its flags, how they become a request, and the way from there to an answer.
+
+use std::io::{self, IsTerminal, Write};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use bytesize::ByteSize;
+use chrono::{DateTime, Duration, Utc};
+use chrono_tz::Tz;
+use clap::{ArgMatches, Args, ValueEnum};
+use runtally::output::{Format, Style};
+use runtally::{
+    Clock, CostFormat, Dedup, Engine, Error, Limits, OnBadFile, Projects, Request, Sessions,
+    Source, SourceOptions, Usage, Window,
+};
+use uuid::Uuid;
+
+use super::config::{self, Config};
+use super::face::{self, Color, Remark, aside, remark, say, set_color};
+use super::progress::Progress;
+use super::{Exit, report, summary, write};
+
+const WHICH: &str = "Which traces";
+const SOURCES: &str = "Sources";
+const OUTPUT: &str = "Output";
+const LIMITS: &str = "Limits";
+
+/// The flags of a question.
+#[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
+pub(super) struct QuestionArgs {
+    /// Files, folders or globs of exports; several are one source.
+    #[arg(value_name = "SOURCE")]
+    source: Vec<PathBuf>,
+
+    /// Only this project: its UUID, its name, or a unique prefix of either.
+    #[arg(short, long, aliases = ["id", "name"], value_name = "PROJECT", help_heading = WHICH)]
+    project: Option<String>,
+
+    /// Only traces that start at or after this: 2026-10-01, 2026-10-01T12:00:00Z, 7d, 36h, yesterday.
+    #[arg(
+        long,
+        alias = "stats-start-time",
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        help_heading = WHICH
+    )]
+    since: Option<String>,
+
+    /// Only traces that start before this.
+    #[arg(
+        long,
+        alias = "stats-end-time",
+        value_name = "TIME",
+        allow_hyphen_values = true,
+        help_heading = WHICH
+    )]
+    until: Option<String>,
+
+    /// Only traces of this period: 2026-10, 2026-Q3, 2026-W45, yesterday, last-month.
+    #[arg(long, value_name = "PERIOD", conflicts_with_all = ["since", "until"], help_heading = WHICH)]
+    period: Option<String>,
+
+    /// The zone in which a day begins, such as Europe/Berlin.
+    #[arg(
+        short = 'z',
+        long,
+        visible_alias = "zone",
+        value_name = "ZONE",
+        default_value = "UTC",
+        help_heading = WHICH
+    )]
+    timezone: Tz,
+
+    /// What ages and words count from, instead of the clock.
+    #[arg(long, value_name = "TIME", help_heading = WHICH, hide_short_help = true)]
+    now: Option<String>,
+
+    /// Whose tokens and costs count: those of root runs, which contain their descendants', or each run's
+    /// own, added up; auto finds out, a project at a time.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHOSE",
+        help_heading = WHICH,
+        hide_short_help = true
+    )]
+    usage_from: UsageArg,
+
+    /// How long before and after the window runs are looked at that may belong to a trace in it; matters
+    /// where each run's own usage is added up.
+    #[arg(
+        long,
+        value_name = "AGE",
+        default_value = "24h",
+        help_heading = WHICH,
+        hide_short_help = true
+    )]
+    trace_span: String,
+
+    /// Only the projects' own fields; every statistic is null.
+    #[arg(long, help_heading = WHICH, hide_short_help = true)]
+    no_stats: bool,
+
+    /// Names of projects: records of GET /sessions (JSON or JSON lines), instead of sessions.json at the
+    /// source's root.
+    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
+    projects: Option<PathBuf>,
+
+    /// Records of GET /feedback, instead of the runs' own feedback summaries.
+    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
+    feedback: Option<PathBuf>,
+
+    /// What to do with a file that cannot be read: fail, or answer without it and exit with 4.
+    #[arg(long, value_enum, default_value = "fail", value_name = "WHAT", help_heading = SOURCES)]
+    on_error: OnErrorArg,
+
+    /// Where later exports may repeat the runs of earlier ones, so that the newest counts: where their
+    /// spans of time overlap, everywhere, or nowhere.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHERE",
+        help_heading = SOURCES,
+        hide_short_help = true
+    )]
+    dedup: DedupArg,
+
+    /// The project of runs for which neither their file nor its path names one.
+    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
+    assume_project: Option<Uuid>,
+
+    /// Their tenant, likewise.
+    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
+    assume_tenant: Option<Uuid>,
+
+    /// How the answer is written: auto is a table on a terminal, what the output file's name says, JSON
+    /// otherwise.
+    #[arg(short, long, value_enum, default_value = "auto", help_heading = OUTPUT)]
+    format: FormatArg,
+
+    /// The same as --format json.
+    #[arg(long, conflicts_with = "format", help_heading = OUTPUT)]
+    json: bool,
+
+    /// Writes to a file, which appears whole or not at all.
+    #[arg(short, long, value_name = "FILE", help_heading = OUTPUT)]
+    output: Option<PathBuf>,
+
+    /// How costs are written in JSON; the digits are the same.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "string",
+        value_name = "HOW",
+        help_heading = OUTPUT,
+        hide_short_help = true
+    )]
+    cost_format: CostArg,
+
+    /// A warning is a failure: nothing is written, exit code 1.
+    #[arg(long, help_heading = OUTPUT)]
+    strict: bool,
+
+    /// Where colours are used.
+    #[arg(
+        long,
+        value_enum,
+        default_value = "auto",
+        value_name = "WHEN",
+        help_heading = OUTPUT,
+        hide_short_help = true
+    )]
+    color: Color,
+
+    /// No progress bar.
+    #[arg(long, help_heading = OUTPUT, hide_short_help = true)]
+    no_progress: bool,
+
+    /// Says which settings came from where, and sums up every answer.
+    #[arg(short, long, help_heading = OUTPUT)]
+    verbose: bool,
+
+    /// No warnings, hints, summary or progress.
+    #[arg(short, long, conflicts_with = "verbose", help_heading = OUTPUT)]
+    quiet: bool,
+
+    /// Threads to use; all cores by default.
+    #[arg(long, value_name = "N", help_heading = LIMITS, hide_short_help = true)]
+    threads: Option<NonZeroUsize>,
+
+    /// Memory for groups and sorts, which spill to disk beyond it, and for joins, which fail.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "2GiB",
+        help_heading = LIMITS,
+        hide_short_help = true
+    )]
+    memory_limit: ByteSize,
+
+    /// Shows the executed plan with its metrics on standard error.
+    #[arg(long, help_heading = LIMITS, hide_short_help = true)]
+    explain: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FormatArg {
+    Auto,
+    Table,
+    /// Indented: a document as an object, several as an array.
+    Json,
+    /// One document a line.
+    Jsonl,
+    Csv,
+    #[value(alias = "markdown")]
+    Md,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum UsageArg {
+    Auto,
+    Roots,
+    Own,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum DedupArg {
+    Auto,
+    Always,
+    Never,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum OnErrorArg {
+    Fail,
+    Skip,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum CostArg {
+    String,
+    Number,
+}
+
+/// Which projects a command asks for where no flag names one, and whether its table has a trend.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Scope {
+    /// The only project that there is.
+    One,
+    /// All of them, with their traces a day.
+    Every,
+}
+
+impl QuestionArgs {
+    /// Answers the question and writes the answer; `write` returns the columns that it left out.
+    pub(super) fn answer(
+        &self,
+        given: &ArgMatches,
+        scope: Scope,
+        write: impl FnOnce(&Sessions, &mut dyn Write, Format, &Style) -> io::Result<Vec<&'static str>>,
+    ) -> Result<Exit, Error> {
+        let began = Instant::now();
+        set_color(self.color);
+        let config = Config::read()?;
+        let zone = self.zone(given, &config)?;
+        let window = self.window(zone)?;
+        let format = self.format();
+        if self.verbose {
+            self.say_origins(given, &config);
+        }
+        let request = Request {
+            projects: match (&self.project, scope) {
+                (Some(asked), _) => Projects::One(asked.clone()),
+                (None, Scope::One) => Projects::Only,
+                (None, Scope::Every) => Projects::All,
+            },
+            window,
+            stats: !self.no_stats,
+            usage: self.usage_from.into(),
+            trace_span_us: self.trace_span_us()?,
+            daily: (matches!(scope, Scope::Every) && shows_a_trend(format)).then_some(zone),
+        };
+        let sources = self.sources(&config)?;
+        let Some(answer) = self.ask(&sources, &self.options(given, &config), &request)? else {
+            return Ok(Exit::Interrupted);
+        };
+        let answer = answer.with_costs_as(self.cost_format.into());
+        if self.explain {
+            say(&answer.explain());
+        }
+        let warnings = warnings(&answer);
+        if self.strict && !warnings.is_empty() {
+            report::strict(&warnings, self.errors_are_json());
+            return Ok(Exit::Failed);
+        }
+        let style = self.style(zone);
+        let left_out = match &self.output {
+            Some(path) => write::to_file(path, |out| write(&answer, out, format, &style)),
+            None => write::to_stdout(|out| write(&answer, out, format, &style)),
+        }?;
+        if !self.quiet {
+            for warning in &warnings {
+                remark(Remark::Warning, warning);
+            }
+            let is_for_people = matches!(format, Format::Table | Format::Markdown);
+            if is_for_people || self.verbose || face::is_watched() {
+                sum_up(&answer, &left_out, &window, zone, began);
+            }
+        }
+        Ok(if answer.skipped.is_empty() {
+            Exit::Done
+        } else {
+            Exit::Skipped
+        })
+    }
+
+    /// Whether failures are told to a program.
+    pub(super) fn errors_are_json(&self) -> bool {
+        self.json || matches!(self.format, FormatArg::Json | FormatArg::Jsonl)
+    }
+
+    /// Executes the question; `None` where the user interrupted it.
+    fn ask(
+        &self,
+        sources: &[PathBuf],
+        options: &SourceOptions,
+        request: &Request,
+    ) -> Result<Option<Sessions>, Error> {
+        let limits = Limits {
+            threads: self.threads,
+            memory_bytes: usize::try_from(self.memory_limit.as_u64()).ok(),
+        };
+        let shows_progress = face::is_watched() && !self.no_progress && !self.quiet;
+        runtime(self.threads)?.block_on(async {
+            let work = async {
+                let source = Source::open(sources, options)?;
+                let engine = Engine::new(&limits)?;
+                let _progress =
+                    shows_progress.then(|| Progress::watch(engine.clone(), source.n_bytes()));
+                runtally::sessions(&engine, &source, request).await
+            };
+            tokio::select! {
+                answer = work => answer.map(Some),
+                _ = tokio::signal::ctrl_c() => Ok(None),
+            }
+        })
+    }
+
+    fn sources(&self, config: &Config) -> Result<Vec<PathBuf>, Error> {
+        let sources = if self.source.is_empty() {
+            config.sources()
+        } else {
+            self.source.clone()
+        };
+        if sources.is_empty() {
+            return Err(Error::Usage {
+                problem: "no source is given".to_owned(),
+                hint: Some(
+                    "name a file, folder or glob of exports; `runtally demo` makes one to try"
+                        .to_owned(),
+                ),
+            });
+        }
+        Ok(sources)
+    }
+
+    fn options(&self, given: &ArgMatches, config: &Config) -> SourceOptions {
+        let from_config = || {
+            config
+                .projects
+                .clone()
+                .filter(|_| config::is_open(given, "projects"))
+        };
+        SourceOptions {
+            projects: self.projects.clone().or_else(from_config),
+            feedback: self.feedback.clone(),
+            assume_project: self.assume_project,
+            assume_tenant: self.assume_tenant,
+            dedup: self.dedup.into(),
+            on_bad_file: self.on_error.into(),
+        }
+    }
+
+    fn zone(&self, given: &ArgMatches, config: &Config) -> Result<Tz, Error> {
+        let named = config.timezone.as_ref();
+        let Some(name) = named.filter(|_| config::is_open(given, "timezone")) else {
+            return Ok(self.timezone);
+        };
+        name.parse().map_err(|_| Error::BadInput {
+            path: config::FILE.into(),
+            problem: format!("timezone: expected a zone such as Europe/Berlin, found {name:?}"),
+        })
+    }
+
+    fn window(&self, zone: Tz) -> Result<Window, Error> {
+        let mut clock = Clock {
+            now: Utc::now(),
+            zone,
+        };
+        if let Some(now) = &self.now {
+            let us = clock.moment(now)?;
+            clock.now = DateTime::from_timestamp_micros(us).unwrap_or(clock.now);
+        }
+        if let Some(period) = &self.period {
+            return clock.period(period);
+        }
+        let moment =
+            |text: &Option<String>| text.as_ref().map(|text| clock.moment(text)).transpose();
+        Window::new(moment(&self.since)?, moment(&self.until)?)
+    }
+
+    fn trace_span_us(&self) -> Result<i64, Error> {
+        let age = Clock::age(&self.trace_span)
+            .as_ref()
+            .and_then(Duration::num_microseconds);
+        age.ok_or_else(|| Error::Usage {
+            problem: format!("--trace-span: {:?} is no age", self.trace_span),
+            hint: Some("write 90m, 24h or 7d".to_owned()),
+        })
+    }
+
+    fn format(&self) -> Format {
+        match self.format {
+            _ if self.json => Format::Json,
+            FormatArg::Json => Format::Json,
+            FormatArg::Jsonl => Format::Jsonl,
+            FormatArg::Table => Format::Table,
+            FormatArg::Csv => Format::Csv,
+            FormatArg::Md => Format::Markdown,
+            FormatArg::Auto => match &self.output {
+                None if io::stdout().is_terminal() => Format::Table,
+                None => Format::Json,
+                Some(path) => match path.extension().and_then(|extension| extension.to_str()) {
+                    Some("csv") => Format::Csv,
+                    Some("md" | "markdown") => Format::Markdown,
+                    Some("jsonl" | "ndjson") => Format::Jsonl,
+                    Some("txt") => Format::Table,
+                    _ => Format::Json,
+                },
+            },
+        }
+    }
+
+    fn style(&self, zone: Tz) -> Style {
+        let terminal = self.output.is_none() && io::stdout().is_terminal();
+        let size = terminal_size::terminal_size_of(io::stdout()).filter(|_| terminal);
+        Style {
+            width: size.map(|(width, _)| usize::from(width.0)),
+            color: self.output.is_none() && self.color.allows(terminal),
+            terminal,
+            zone,
+        }
+    }
+
+    fn say_origins(&self, given: &ArgMatches, config: &Config) {
+        let of_file = [
+            (self.source.is_empty() && !config.sources().is_empty()).then_some("the sources"),
+            (config.timezone.is_some() && config::is_open(given, "timezone"))
+                .then_some("--timezone"),
+            (config.projects.is_some() && config::is_open(given, "projects"))
+                .then_some("--projects"),
+        ];
+        let of_file = of_file.into_iter().flatten();
+        let of_file = of_file.map(|what| format!("{what} from {}", config::FILE));
+        for origin in config::from_environment(given).into_iter().chain(of_file) {
+            aside(&origin);
+        }
+    }
+}
+
+/// What stands beside an answer, on standard error; the summary last.
+fn sum_up(answer: &Sessions, left_out: &[&str], window: &Window, zone: Tz, began: Instant) {
+    if !left_out.is_empty() {
+        aside(&format!(
+            "not shown for want of room: {}",
+            left_out.join(", ")
+        ));
+    }
+    for hint in summary::hints(answer, window, zone) {
+        remark(Remark::Hint, &hint);
+    }
+    let line = summary::line(answer, window, zone, began.elapsed());
+    aside(&summary::wrapped(&line, face::width()));
+}
+
+/// Whether a format has room for traces a day.
+fn shows_a_trend(format: Format) -> bool {
+    matches!(format, Format::Table | Format::Markdown)
+}
+
+/// The warnings of an answer, with one for each file that was left out.
+fn warnings(answer: &Sessions) -> Vec<String> {
+    let skipped = answer.skipped.iter();
+    let skipped =
+        skipped.map(|file| format!("{}: left out: {}", file.path.display(), file.problem));
+    skipped.chain(answer.warnings.iter().cloned()).collect()
+}
+
+fn runtime(threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        builder.worker_threads(threads.get());
+    }
+    let runtime = builder.enable_all().build();
+    runtime.map_err(|error| Error::Engine(Box::new(error)))
+}
+
+impl From<UsageArg> for Usage {
+    fn from(usage: UsageArg) -> Self {
+        match usage {
+            UsageArg::Auto => Self::Auto,
+            UsageArg::Roots => Self::Roots,
+            UsageArg::Own => Self::Own,
+        }
+    }
+}
+
+impl From<DedupArg> for Dedup {
+    fn from(dedup: DedupArg) -> Self {
+        match dedup {
+            DedupArg::Auto => Self::Auto,
+            DedupArg::Always => Self::Always,
+            DedupArg::Never => Self::Never,
+        }
+    }
+}
+
+impl From<OnErrorArg> for OnBadFile {
+    fn from(on_error: OnErrorArg) -> Self {
+        match on_error {
+            OnErrorArg::Fail => Self::Fail,
+            OnErrorArg::Skip => Self::Skip,
+        }
+    }
+}
+
+impl From<CostArg> for CostFormat {
+    fn from(style: CostArg) -> Self {
+        match style {
+            CostArg::String => Self::String,
+            CostArg::Number => Self::Number,
+        }
+    }
+}
