@@ -8,7 +8,7 @@
 use datafusion::common::Result;
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::functions_aggregate::expr_fn::{bool_or, max, min};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
 
 use crate::runs::{Column, functions};
 use crate::tally::exact_sum;
@@ -44,8 +44,8 @@ const OF_ROOT: [Column; 4] = [
     Column::FeedbackStats,
 ];
 
-/// Groups runs by their trace. The result has the columns that the runs have, but for their ids, and
-/// [`HAS_ROOT`] and [`IS_COMPOSITE`].
+/// Groups runs by their trace. The result has the columns that the runs have, but for their ids, with
+/// sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`].
 pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
     let key = coalesce(vec![
@@ -67,9 +67,6 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
             Column::TraceId | Column::Id => None,
             Column::IsRoot => Some(lit(true).alias(name)),
             Column::IsError => Some(coalesce(vec![ident(name), lit(false)]).alias(name)),
-            column if USAGE.contains(column) => {
-                Some(cast(ident(name), column.data_type()).alias(name))
-            }
             _ => Some(ident(name)),
         }
     });

@@ -214,6 +214,7 @@ impl Question<'_> {
         let projects = &mut tallied.projects;
         let mut built: BTreeSet<Uuid> = BTreeSet::new();
         if request.usage == Usage::Own {
+            can_build(projects)?;
             built.extend(projects.keys());
         } else {
             for (id, tally) in self.tallies(own_feedback).await? {
@@ -221,7 +222,7 @@ impl Question<'_> {
             }
         }
         if request.usage == Usage::Auto {
-            built = self.not_added_up(projects).await?;
+            built = self.not_added_up(projects, request.trace_span_us).await?;
         }
         if !built.is_empty() {
             let of_built = self
@@ -269,18 +270,18 @@ impl Question<'_> {
     async fn not_added_up(
         &mut self,
         projects: &BTreeMap<Uuid, ProjectTally>,
+        span_us: i64,
     ) -> Result<BTreeSet<Uuid>, Stop> {
         let open = projects.iter().filter(|(_, project)| {
             let tally = project.tally.as_ref();
-            tally.is_some_and(|tally| tally.n_composite_usage == 0)
+            !project.facts.lacks_traces && tally.is_some_and(|tally| tally.n_composite_usage == 0)
         });
         let open: BTreeSet<Uuid> = open.map(|(id, _)| *id).collect();
         if open.is_empty() {
             return Ok(open);
         }
-        let mut below = self.roots.clone();
-        below.only_roots = false;
-        below.projects = Some(open);
+        // Those that traces would be built from.
+        let below = self.all_runs(open, span_us);
         let counts = self
             .step(
                 |files| plan::usage_below_roots(files.runs(&plan::used(), &below)?).map(Some),
@@ -292,6 +293,15 @@ impl Question<'_> {
             .map(|(id, _)| id)
             .filter(|id| projects.contains_key(id))
             .collect())
+    }
+
+    /// All runs of projects that start within `span_us` of the window.
+    fn all_runs(&self, projects: BTreeSet<Uuid>, span_us: i64) -> Wanted {
+        Wanted {
+            window: self.roots.window.widened(span_us),
+            projects: Some(projects),
+            only_roots: false,
+        }
     }
 
     /// The tallies of root runs, with the runs' own feedback or without.
@@ -314,11 +324,7 @@ impl Question<'_> {
         span_us: i64,
     ) -> Result<BTreeMap<Uuid, (Tally, u64)>, Stop> {
         let window = self.roots.window;
-        let runs = Wanted {
-            window: window.widened(span_us),
-            projects: Some(projects.clone()),
-            only_roots: false,
-        };
+        let runs = self.all_runs(projects.clone(), span_us);
         let columns = plan::built(own_feedback);
         self.step(
             |files| {
@@ -412,6 +418,21 @@ impl Question<'_> {
         }
         Err(Stop::Bad(bad))
     }
+}
+
+/// Whether traces of all these projects can be built from their runs.
+fn can_build(projects: &BTreeMap<Uuid, ProjectTally>) -> Result<()> {
+    let mut lacking = projects
+        .iter()
+        .filter(|(_, project)| project.facts.lacks_traces);
+    lacking.next().map_or(Ok(()), |(id, _)| {
+        Err(Error::BadData {
+            problem: format!(
+                "project {id}: not all of its files say which runs belong to a trace, so that no \
+                 usage can be summed over a trace's runs"
+            ),
+        })
+    })
 }
 
 fn with_project(

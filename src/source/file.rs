@@ -168,6 +168,7 @@ impl SourceFile {
             start_us: Some(self.range_us()?.0),
             last_us: Some(self.range_us()?.1),
             columns: self.columns(),
+            lacks_traces: self.lacks_traces(),
         };
         Some((self.project.value?, facts))
     }
@@ -180,6 +181,11 @@ impl SourceFile {
     pub(super) fn columns(&self) -> BTreeSet<Column> {
         let has = |column: &Column| self.format.has(*column, &self.footer);
         NOTABLE.into_iter().filter(has).collect()
+    }
+
+    /// Whether nothing in it says which runs belong to a trace.
+    pub(super) fn lacks_traces(&self) -> bool {
+        !self.format.has(Column::TraceId, &self.footer)
     }
 
     pub(super) fn may_hold(&self, window: &Window, projects: Option<&BTreeSet<Uuid>>) -> bool {

@@ -36,12 +36,16 @@ const CONSTANTS: [(&str, DataType); 4] = [
 ];
 
 /// The columns whose absence is said, and what it disables.
-const MISSED: [(Column, &str); 14] = [
+const MISSED: [(Column, &str); 15] = [
     (
         Column::Id,
         "feedback records cannot be matched, nor repeated runs found",
     ),
     (Column::TraceId, "traces cannot be built from their runs"),
+    (
+        Column::RunType,
+        "a root that carries usage counts as one that contains its descendants'",
+    ),
     (Column::IsRoot, "every run counts as a trace"),
     (
         Column::EndTime,
@@ -79,6 +83,8 @@ pub(crate) struct Facts {
     pub(crate) last_us: Option<i64>,
     /// The notable columns that any of its files has.
     pub(crate) columns: BTreeSet<Column>,
+    /// Whether any of its files does not say which runs belong to a trace.
+    pub(crate) lacks_traces: bool,
 }
 
 impl Facts {
@@ -90,6 +96,7 @@ impl Facts {
         };
         self.last_us = self.last_us.max(other.last_us);
         self.columns.extend(other.columns);
+        self.lacks_traces |= other.lacks_traces;
     }
 }
 
@@ -238,6 +245,7 @@ impl Files {
                     columns: shape
                         .map(|shape| shape.sample.columns())
                         .unwrap_or_default(),
+                    lacks_traces: shape.is_some_and(|shape| shape.sample.lacks_traces()),
                 });
             }
         }

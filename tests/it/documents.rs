@@ -1,17 +1,29 @@
+use std::path::Path;
+
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
+use proptest::collection::vec;
 use proptest::prelude::*;
-use runtally::{CostFormat, Engine, Limits, Projects, Request, Source, SourceOptions, Window};
+use proptest::sample::select;
+use runtally::{
+    CostFormat, Dedup, Engine, Limits, Projects, Request, Sessions, Source, SourceOptions, Usage,
+    Window,
+};
 use serde_json::{Value, json};
 
 use crate::support::mirror;
-use crate::support::reference::{Question, assert_same_documents, expected};
+use crate::support::quick;
+use crate::support::reference::{FileForm, Question, UsageFrom, assert_same_documents, expected};
 use crate::support::run::{
     self, Run, any_metadata, any_runs, any_unruly_runs, any_window, project_id,
 };
-use crate::support::write::{CostForm, Layout, Shape, TimeForm, write, write_sessions_json};
+use crate::support::write::{
+    COLUMNS, CostForm, IdForm, Layout, ListForm, Shape, TextForm, TimeForm, TokenForm, write,
+    write_sessions_json,
+};
 
 /// Asks the product, through the library.
 pub(crate) fn ask(
-    dir: &std::path::Path,
+    dir: &Path,
     limits: &Limits,
     settings: &[(&str, &str)],
     options: &SourceOptions,
@@ -31,58 +43,103 @@ pub(crate) fn ask(
     })
 }
 
-/// Writes runs in a shape, asks the product and the reference, and compares.
-fn check(runs: &[Run], shape: &Shape, mut question: Question) {
-    let dir = tempfile::tempdir().unwrap();
-    let written = write(dir.path(), runs, shape);
+/// Asks the product for all that it says, through the library.
+fn answer(dir: &Path, options: &SourceOptions, request: &Request) -> runtally::Result<Sessions> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let engine = Engine::new(&Limits::default())?;
+        let source = Source::open([dir], options)?;
+        runtally::sessions(&engine, &source, request).await
+    })
+}
+
+/// Writes the runs into one folder a shape, taking turns; says what the files can say of them.
+fn write_in_turns(dir: &Path, runs: &[Run], shapes: &[Shape]) -> Vec<FileForm> {
+    let mut files = Vec::new();
+    for (turn, shape) in shapes.iter().enumerate() {
+        let rows: Vec<usize> = (turn..runs.len()).step_by(shapes.len()).collect();
+        let part: Vec<Run> = rows.iter().map(|&row| runs[row].clone()).collect();
+        let written = write(&dir.join(format!("part-{turn}")), &part, shape);
+        files.extend(written.into_iter().map(|file| FileForm {
+            rows: file.rows.into_iter().map(|row| rows[row]).collect(),
+            cost_form: shape.cost,
+            dropped: shape.dropped.clone(),
+        }));
+    }
+    files
+}
+
+/// Writes runs in shapes, asks the product and the reference, and compares.
+fn check(runs: &[Run], shapes: &[Shape], mut question: Question) {
     if runs.is_empty() {
         return;
     }
-    question.files = written.into_iter().map(|file| file.rows).collect();
-    question.cost_form = shape.cost;
-    question.dropped.clone_from(&shape.dropped);
+    let mut runs = runs.to_vec();
+    for shape in shapes {
+        for run in &mut runs {
+            shape.fit(run);
+        }
+    }
+    let runs = runs.as_slice();
+    let dir = tempfile::tempdir().unwrap();
+    question.files = write_in_turns(dir.path(), runs, shapes);
+    let mut options = SourceOptions::default();
+    if shapes.iter().any(|shape| shape.dropped.contains(&"id")) {
+        options.dedup = Dedup::Never;
+        if runs.iter().any(|run| run.trace_id.is_none()) {
+            // Nothing says which trace such a run is of.
+            question.usage = UsageFrom::Roots;
+        }
+    }
     if !question.metadata.is_empty() {
         write_sessions_json(dir.path(), &question.metadata, runs.len().is_multiple_of(2));
     }
-    let mut options = SourceOptions::default();
     if let Some(records) = &question.feedback {
         let path = dir.path().join("feedback.json");
         std::fs::write(&path, serde_json::to_string(records).unwrap()).unwrap();
         options.feedback = Some(path);
     }
-    let Ok(window) = Window::new(question.since_us, question.until_us) else {
+    let Some(request) = request(&question) else {
         return;
     };
-    let request = Request {
-        projects: question
-            .project
-            .map_or(Projects::All, |id| Projects::One(id.to_string())),
-        window,
-        stats: question.stats,
-        ..Request::default()
-    };
+    let answer = answer(dir.path(), &options, &request);
+    let cannot_build = question.files.iter().find(|file| {
+        let has = |column| !file.dropped.contains(&column);
+        !has("trace_id") && !has("dotted_order")
+    });
+    if question.usage == UsageFrom::Own && question.stats && cannot_build.is_some() {
+        return;
+    }
+    let expected = expected(runs, &question);
+    if question.project.is_some() && expected.is_empty() {
+        assert!(
+            matches!(answer, Err(runtally::Error::NoSuchProject { .. })),
+            "{:?}",
+            answer.map(|answer| answer.sessions)
+        );
+        return;
+    }
+    let answer = answer.unwrap();
+    if question.stats {
+        let usages = answer.overviews.iter().map(|overview| overview.usage);
+        let wanted = expected.iter().map(|expected| {
+            if expected.is_built {
+                Usage::Own
+            } else {
+                Usage::Roots
+            }
+        });
+        assert_eq!(usages.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
+    }
+    if question.project.is_none() {
+        assert_says_what_is_missing(&answer.warnings, shapes, runs.len());
+    }
     let costs = if question.cost_number {
         CostFormat::Number
     } else {
         CostFormat::String
     };
-    let answer = ask(
-        dir.path(),
-        &Limits::default(),
-        &[],
-        &options,
-        &request,
-        costs,
-    );
-    let expected = expected(runs, &question);
-    if question.project.is_some() && expected.is_empty() {
-        assert!(
-            matches!(answer, Err(runtally::Error::NoSuchProject { .. })),
-            "{answer:?}"
-        );
-        return;
-    }
-    let text = answer.unwrap();
+    let text = serde_json::to_string(&answer.with_costs_as(costs).sessions).unwrap();
     if !question.cost_number {
         mirror::check_list(&text);
     }
@@ -90,52 +147,164 @@ fn check(runs: &[Run], shape: &Shape, mut question: Question) {
     assert_same_documents(&actual, &expected);
 }
 
-fn any_shape() -> impl Strategy<Value = Shape> {
-    let layout = prop_oneof![
-        Just(Layout::V1),
-        Just(Layout::V2),
-        Just(Layout::Flat),
-        Just(Layout::SingleFile)
+/// The same question for the product; none where its window ends before it starts.
+fn request(question: &Question) -> Option<Request> {
+    Some(Request {
+        projects: question
+            .project
+            .map_or(Projects::All, |id| Projects::One(id.to_string())),
+        window: Window::new(question.since_us, question.until_us).ok()?,
+        stats: question.stats,
+        usage: match question.usage {
+            UsageFrom::Auto => Usage::Auto,
+            UsageFrom::Roots => Usage::Roots,
+            UsageFrom::Own => Usage::Own,
+        },
+        ..Request::default()
+    })
+}
+
+/// A warning names each column that is missed, or those that could stand for it.
+fn assert_says_what_is_missing(warnings: &[String], shapes: &[Shape], n_runs: usize) {
+    const MISSED: [&[&str]; 15] = [
+        &["id"],
+        &["trace_id", "dotted_order"],
+        &["run_type"],
+        &["is_root", "parent_run_id", "dotted_order", "trace_id"],
+        &["end_time"],
+        &["first_token_time"],
+        &["status", "error"],
+        &["feedback_stats"],
+        &["trace_tier"],
+        &["total_tokens"],
+        &["prompt_tokens"],
+        &["completion_tokens"],
+        &["total_cost"],
+        &["prompt_cost"],
+        &["completion_cost"],
     ];
-    let time = prop_oneof![Just(TimeForm::NanosNaive), Just(TimeForm::MicrosUtc)];
-    let cost = prop_oneof![
-        4 => Just(CostForm::Double),
-        1 => Just(CostForm::Text),
+    for shape in shapes.iter().take(n_runs) {
+        for columns in MISSED {
+            let is_said = || {
+                let names = format!("no column {}: ", columns.join(", "));
+                warnings.iter().any(|warning| warning.contains(&names))
+            };
+            let is_missed = columns.iter().all(|name| shape.dropped.contains(name));
+            assert!(!is_missed || is_said(), "{columns:?}: {warnings:?}");
+        }
+    }
+}
+
+/// Any of the forms in which exports come, with all of their columns.
+pub(crate) fn any_form() -> BoxedStrategy<Shape> {
+    let layouts = [Layout::V1, Layout::V2, Layout::Flat, Layout::SingleFile];
+    let times = [
+        TimeForm::NanosNaive,
+        TimeForm::NanosUtc,
+        TimeForm::MicrosNaive,
+        TimeForm::MicrosUtc,
+        TimeForm::MillisNaive,
+        TimeForm::Int96,
+        TimeForm::Text,
     ];
-    (
-        layout,
-        time,
-        cost,
+    let costs = [
+        CostForm::Double,
+        CostForm::Text,
+        CostForm::Decimal(38, 18),
+        CostForm::Decimal(38, 12),
+        CostForm::Decimal(19, 12),
+    ];
+    let tokens = [
+        TokenForm::Int64,
+        TokenForm::Int32,
+        TokenForm::UInt64,
+        TokenForm::Double,
+    ];
+    let compressions = [
+        Compression::UNCOMPRESSED,
+        Compression::SNAPPY,
+        Compression::ZSTD(ZstdLevel::default()),
+        Compression::GZIP(GzipLevel::default()),
+    ];
+    let forms = (
+        select(times.to_vec()),
+        select(costs.to_vec()),
+        select(tokens.to_vec()),
+        select(vec![ListForm::JsonText, ListForm::List]),
+        select(vec![TextForm::Utf8, TextForm::Binary]),
+        select(vec![IdForm::Text, IdForm::Quoted, IdForm::Binary]),
+    );
+    let files = (
+        select(layouts.to_vec()),
         1..4_usize,
         1..200_usize,
+        select(compressions.to_vec()),
         any::<Option<u64>>(),
         any::<bool>(),
-    )
-        .prop_map(
-            |(layout, time, cost, n_files, row_group_rows, shuffle_seed, empty_parent)| Shape {
-                layout,
-                time,
-                cost,
-                empty_parent,
-                n_files,
-                row_group_rows,
-                shuffle_seed,
-                ..Shape::default()
-            },
-        )
+        any::<bool>(),
+    );
+    (forms, files)
+        .prop_map(|((time, cost, tokens, lists, text, ids), files)| Shape {
+            time,
+            cost,
+            tokens,
+            lists,
+            text,
+            ids,
+            layout: files.0,
+            n_files: files.1,
+            row_group_rows: files.2,
+            compression: files.3,
+            shuffle_seed: files.4,
+            empty_parent: files.5,
+            arrow_schema: files.6,
+            ..Shape::default()
+        })
+        .boxed()
+}
+
+/// Any form, perhaps without some of the columns.
+fn any_shape() -> impl Strategy<Value = Shape> {
+    let few = proptest::sample::subsequence(COLUMNS.to_vec(), 0..6);
+    let many = proptest::sample::subsequence(COLUMNS.to_vec(), 6..COLUMNS.len());
+    let dropped = prop_oneof![3 => Just(Vec::new()), 3 => few, 1 => many];
+    (any_form(), dropped).prop_map(|(mut shape, mut dropped)| {
+        let is_named_by_path = matches!(shape.layout, Layout::V1 | Layout::V2);
+        dropped.retain(|name| match *name {
+            "start_time" => false,
+            "session_id" | "tenant_id" => is_named_by_path,
+            _ => true,
+        });
+        shape.dropped = dropped;
+        shape
+    })
+}
+
+/// One shape, or several in one source.
+fn any_shapes() -> impl Strategy<Value = Vec<Shape>> {
+    prop_oneof![vec(any_shape(), 1), vec(any_shape(), 2..4),]
+}
+
+fn any_usage() -> impl Strategy<Value = UsageFrom> {
+    prop_oneof![
+        4 => Just(UsageFrom::Auto),
+        1 => Just(UsageFrom::Roots),
+        2 => Just(UsageFrom::Own),
+    ]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(quick(40))]
 
     #[test]
     fn any_export_has_the_documents_of_the_reference(
         runs in any_runs(3, 60),
-        shape in any_shape(),
+        shapes in any_shapes(),
         window in any_window(),
         metadata in any_metadata(3),
         project in proptest::option::weighted(0.3, 0..4_usize),
         stats in proptest::bool::weighted(0.9),
+        usage in any_usage(),
         cost_number in any::<bool>(),
     ) {
         let question = Question {
@@ -143,33 +312,36 @@ proptest! {
             until_us: window.1,
             project: project.map(project_id),
             stats,
+            usage,
             cost_number,
             metadata,
             ..Question::default()
         };
-        check(&runs, &shape, question);
+        check(&runs, &shapes, question);
     }
 
     #[test]
     fn so_have_exports_with_nulls_anywhere(
         runs in any_unruly_runs(2, 40),
-        shape in any_shape(),
+        shapes in any_shapes(),
         window in any_window(),
+        usage in any_usage(),
     ) {
         let question = Question {
             since_us: window.0,
             until_us: window.1,
+            usage,
             ..Question::default()
         };
-        check(&runs, &shape, question);
+        check(&runs, &shapes, question);
     }
 
     #[test]
     fn feedback_records_replace_the_runs_own(
         runs in any_runs(2, 30),
-        shape in any_shape(),
+        shapes in any_shapes(),
         window in any_window(),
-        picks in proptest::collection::vec((any::<prop::sample::Index>(), 0..3_u8, -2..3_i32), 0..40),
+        picks in vec((any::<prop::sample::Index>(), 0..3_u8, -2..3_i32), 0..40),
     ) {
         let records = picks.into_iter().filter_map(|(index, kind, score)| {
             let run = runs.get(index.index(runs.len().max(1)))?;
@@ -185,7 +357,35 @@ proptest! {
             feedback: Some(records.collect()),
             ..Question::default()
         };
-        check(&runs, &shape, question);
+        check(&runs, &shapes, question);
+    }
+
+    /// Where the shapes hold the same facts, the bytes are the same.
+    #[test]
+    fn the_same_facts_in_any_shapes_give_the_same_bytes(
+        runs in any_runs(2, 40),
+        forms in vec(any_form(), 1..4),
+        window in any_window(),
+    ) {
+        let mut runs = runs;
+        for form in &forms {
+            for run in &mut runs {
+                form.fit(run);
+            }
+        }
+        let question = Question { since_us: window.0, until_us: window.1, ..Question::default() };
+        let (Some(request), false) = (request(&question), runs.is_empty()) else {
+            return Ok(());
+        };
+        let text = |shapes: &[Shape]| {
+            let dir = tempfile::tempdir().unwrap();
+            write_in_turns(dir.path(), &runs, shapes);
+            let answer = answer(dir.path(), &SourceOptions::default(), &request).unwrap();
+            let mut warnings = answer.warnings.iter();
+            prop_assert!(!warnings.any(|warning| warning.contains(" no column ")));
+            Ok(serde_json::to_string(&answer.sessions).unwrap())
+        };
+        prop_assert_eq!(text(&forms)?, text(&[Shape::default()])?);
     }
 }
 
@@ -201,5 +401,5 @@ fn large_groups_are_within_their_bound() {
             )
         })
         .collect();
-    check(&runs, &Shape::default(), Question::default());
+    check(&runs, &[Shape::default()], Question::default());
 }

@@ -7,6 +7,8 @@ mod support;
 mod determinism;
 /// Documents of any runs in any shape equal the naive reference's.
 mod documents;
+/// Runs that several exports hold count once; roots of own usage.
+mod exports;
 /// Percentiles of real measurements equal the published ones.
 mod measured;
 /// Many groups stay small (by hand).

@@ -14,3 +14,13 @@ pub(crate) mod mirror;
 pub(crate) mod reference;
 pub(crate) mod run;
 pub(crate) mod write;
+
+/// So many cases, a short search for a small one that fails, and no file that keeps it.
+pub(crate) fn quick(cases: u32) -> proptest::test_runner::Config {
+    proptest::test_runner::Config {
+        cases,
+        max_shrink_iters: 60,
+        failure_persistence: None,
+        ..proptest::test_runner::Config::default()
+    }
+}

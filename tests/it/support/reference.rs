@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::exact::{
     Decimal, PICO_PLACES, divide_half_even, plain, quotient, root_of_quotient, ten_to,
 };
-use super::run::{Cost, Run};
+use super::run::{Cost, DAY_US, Run};
 use super::write::CostForm;
 
 /// Groups of up to this many values are exact in the product as well.
@@ -49,6 +49,17 @@ const NO_STATS: [&str; 18] = [
     "streaming_rate",
 ];
 
+/// Whose tokens and costs a trace has.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum UsageFrom {
+    /// The root's, unless only runs below the roots carry any.
+    #[default]
+    Auto,
+    Roots,
+    /// Those of all runs of a trace.
+    Own,
+}
+
 /// What is asked of the runs.
 #[derive(Debug, Clone)]
 pub(crate) struct Question {
@@ -58,19 +69,27 @@ pub(crate) struct Question {
     pub(crate) until_us: Option<i64>,
     pub(crate) project: Option<Uuid>,
     pub(crate) stats: bool,
+    pub(crate) usage: UsageFrom,
     /// Costs as JSON numbers instead of strings.
     pub(crate) cost_number: bool,
-    /// The form in which the files hold costs.
-    pub(crate) cost_form: CostForm,
     /// Records of `GET /sessions`.
     pub(crate) metadata: Vec<Value>,
     /// Records of `GET /feedback`; they replace the runs' own summaries.
     pub(crate) feedback: Option<Vec<Value>>,
-    /// Columns that no file has.
+    /// The form in which the files hold costs, where they are not listed.
+    pub(crate) cost_form: CostForm,
+    /// Columns that no file has, where they are not listed.
     pub(crate) dropped: Vec<&'static str>,
-    /// Which runs lie in a file together; empty: all in one. It matters only
-    /// where all values of `is_root` or `status` in a file are null.
-    pub(crate) files: Vec<Vec<usize>>,
+    /// The files; none: all runs lie in one.
+    pub(crate) files: Vec<FileForm>,
+}
+
+/// A file: which of the runs it holds, and what it can say of them.
+#[derive(Debug, Clone)]
+pub(crate) struct FileForm {
+    pub(crate) rows: Vec<usize>,
+    pub(crate) cost_form: CostForm,
+    pub(crate) dropped: Vec<&'static str>,
 }
 
 impl Default for Question {
@@ -80,10 +99,11 @@ impl Default for Question {
             until_us: None,
             project: None,
             stats: true,
+            usage: UsageFrom::Auto,
             cost_number: false,
-            cost_form: CostForm::Double,
             metadata: Vec::new(),
             feedback: None,
+            cost_form: CostForm::Double,
             dropped: Vec::new(),
             files: Vec::new(),
         }
@@ -96,6 +116,8 @@ pub(crate) struct Expected {
     pub(crate) document: Value,
     pub(crate) n_latencies: usize,
     pub(crate) n_first_tokens: usize,
+    /// Whether its traces were built from their runs.
+    pub(crate) is_built: bool,
 }
 
 /// The documents, newest `start_time` first, then by id.
@@ -173,28 +195,54 @@ pub(crate) fn seconds(ns: &BigInt) -> f64 {
     quotient(ns, &ten_to(9))
 }
 
-/// A run and what its file makes of it.
-struct Row<'a> {
-    run: &'a Run,
+/// The newest record of each run: one that has ended before one that has not, then that of the later
+/// export. An export is a time in whole seconds and a path.
+pub(crate) fn newest<'a>(records: &[(&'a Run, (i64, &str))]) -> Vec<&'a Run> {
+    let mut sorted = records.to_vec();
+    sorted.sort_by_key(|(run, export)| (run.session_id, run.id, run.end_us.is_some(), *export));
+    let mut newest: Vec<&Run> = Vec::new();
+    for (run, _) in sorted {
+        let is_same = |last: &&Run| (last.session_id, last.id) == (run.session_id, run.id);
+        if newest.last().is_some_and(is_same) {
+            newest.pop();
+        }
+        newest.push(run);
+    }
+    newest
+}
+
+/// A run as its file has it, and what the file makes of it.
+struct Row {
+    /// Without what the file's columns do not hold.
+    run: Run,
+    /// Total, prompt, completion.
+    costs: [Option<BigInt>; 3],
     is_root: bool,
     is_error: bool,
-    /// Whether its file has `status`, or else `error`.
-    knows_errors: bool,
+    trace: Option<Uuid>,
+    /// The columns that the file has, of those that matter; `errors` where it says which runs failed,
+    /// `traces` where it says which belong together.
+    knows: BTreeSet<&'static str>,
 }
 
-fn rows<'a>(runs: &'a [Run], question: &Question) -> Vec<Row<'a>> {
-    if question.files.is_empty() {
-        return rows_of_file(&runs.iter().collect::<Vec<_>>(), question);
-    }
-    let files = question.files.iter();
-    let runs_of = |file: &Vec<usize>| file.iter().map(|&row| &runs[row]).collect::<Vec<_>>();
-    files
-        .flat_map(|file| rows_of_file(&runs_of(file), question))
-        .collect()
+fn rows(runs: &[Run], question: &Question) -> Vec<Row> {
+    let all_in_one = FileForm {
+        rows: (0..runs.len()).collect(),
+        cost_form: question.cost_form,
+        dropped: question.dropped.clone(),
+    };
+    let files = if question.files.is_empty() {
+        vec![all_in_one]
+    } else {
+        question.files.clone()
+    };
+    let rows = files.iter().flat_map(|file| rows_of_file(runs, file));
+    rows.collect()
 }
 
-fn rows_of_file<'a>(runs: &[&'a Run], question: &Question) -> Vec<Row<'a>> {
-    let has = |column: &str| !question.dropped.contains(&column);
+fn rows_of_file(runs: &[Run], file: &FileForm) -> Vec<Row> {
+    let has = |column: &str| !file.dropped.contains(&column);
+    let runs: Vec<&Run> = file.rows.iter().map(|&row| &runs[row]).collect();
     let has_is_root = has("is_root") && runs.iter().any(|run| run.is_root.is_some());
     let has_status = has("status") && runs.iter().any(|run| run.status.is_some());
     let is_root = |run: &Run| {
@@ -206,12 +254,10 @@ fn rows_of_file<'a>(runs: &[&'a Run], question: &Question) -> Vec<Row<'a>> {
             run.dotted_order
                 .as_deref()
                 .is_some_and(|order| !order.contains('.'))
-        } else {
-            assert!(
-                has("trace_id") && has("id"),
-                "no column tells which runs are roots"
-            );
+        } else if has("trace_id") && has("id") {
             run.trace_id == Some(run.id)
+        } else {
+            true
         }
     };
     let is_error = |run: &Run| {
@@ -221,13 +267,190 @@ fn rows_of_file<'a>(runs: &[&'a Run], question: &Question) -> Vec<Row<'a>> {
             has("error") && run.error.is_some()
         }
     };
-    runs.iter()
-        .map(|run| Row {
-            run,
+    let trace = |run: &Run| {
+        let named = if has("trace_id") {
+            run.trace_id
+        } else if has("dotted_order") {
+            run.dotted_order.as_deref().and_then(first_of_dotted)
+        } else {
+            None
+        };
+        named.or(has("id").then_some(run.id))
+    };
+    let columns = [
+        "id",
+        "end_time",
+        "first_token_time",
+        "total_tokens",
+        "prompt_tokens",
+        "completion_tokens",
+    ];
+    let mut knows: BTreeSet<&str> = columns.into_iter().filter(|name| has(name)).collect();
+    knows.extend((has_status || has("error")).then_some("errors"));
+    knows.extend((has("trace_id") || has("dotted_order")).then_some("traces"));
+    let rows = runs.iter().map(|run| {
+        let cost = |name: &str, cost: &Option<Cost>| {
+            let cost = cost.as_ref().filter(|_| has(name))?;
+            file.cost_form.pico(cost)
+        };
+        Row {
+            costs: [
+                cost("total_cost", &run.total_cost),
+                cost("prompt_cost", &run.prompt_cost),
+                cost("completion_cost", &run.completion_cost),
+            ],
             is_root: is_root(run),
             is_error: is_error(run),
-            knows_errors: has_status || has("error"),
-        })
+            trace: trace(run),
+            knows: knows.clone(),
+            run: without(run, &file.dropped),
+        }
+    });
+    rows.collect()
+}
+
+/// The id at the end of the first segment.
+fn first_of_dotted(order: &str) -> Option<Uuid> {
+    let first = order.split('.').next()?;
+    first.get(first.len() - 36..)?.parse().ok()
+}
+
+/// A run without some of its columns.
+fn without(run: &Run, dropped: &[&str]) -> Run {
+    let mut run = run.clone();
+    for column in dropped {
+        match *column {
+            "run_type" => run.run_type = None,
+            "end_time" => run.end_us = None,
+            "first_token_time" => run.first_token_us = None,
+            "trace_tier" => run.trace_tier = None,
+            "feedback_stats" => run.feedback_stats = None,
+            "total_tokens" => run.total_tokens = None,
+            "prompt_tokens" => run.prompt_tokens = None,
+            "completion_tokens" => run.completion_tokens = None,
+            // What is read of the others is read before.
+            _ => {}
+        }
+    }
+    run
+}
+
+impl Row {
+    fn tokens(&self) -> [Option<i64>; 3] {
+        let run = &self.run;
+        [run.total_tokens, run.prompt_tokens, run.completion_tokens]
+    }
+
+    fn carries_usage(&self) -> bool {
+        let has_tokens = self
+            .tokens()
+            .into_iter()
+            .flatten()
+            .any(|tokens| tokens != 0);
+        let zero = BigInt::ZERO;
+        has_tokens || self.costs.iter().flatten().any(|cost| *cost != zero)
+    }
+}
+
+/// What counts as one: a root run, or a trace that is built from its runs.
+struct Trace {
+    start_us: i64,
+    end_us: Option<i64>,
+    first_token_us: Option<i64>,
+    is_error: bool,
+    tier: Option<String>,
+    feedback: Option<String>,
+    tokens: [Option<i64>; 3],
+    costs: [Option<BigInt>; 3],
+}
+
+impl Trace {
+    /// A root run as it is.
+    fn of_root(row: &Row) -> Self {
+        Self {
+            start_us: row.run.start_us,
+            end_us: row.run.end_us,
+            first_token_us: row.run.first_token_us,
+            is_error: row.is_error,
+            tier: row.run.trace_tier.clone(),
+            feedback: row.run.feedback_stats.clone(),
+            tokens: row.tokens(),
+            costs: row.costs.clone(),
+        }
+    }
+
+    /// The usage of all its runs; all else is its root's. Without a root it lasts from the earliest
+    /// start to the latest end. Of several roots, the least time or the greatest text counts.
+    fn built(rows: &[&Row]) -> Self {
+        let roots: Vec<&Row> = rows.iter().filter(|row| row.is_root).copied().collect();
+        let timed = if roots.is_empty() { rows } else { &roots };
+        let greatest = |of: fn(&Run) -> &Option<String>| {
+            roots.iter().filter_map(|row| of(&row.run).clone()).max()
+        };
+        let sum = |part: usize| {
+            let values: Vec<i64> = rows.iter().filter_map(|row| row.tokens()[part]).collect();
+            (!values.is_empty()).then(|| values.iter().sum())
+        };
+        let cost = |part: usize| {
+            let values: Vec<&BigInt> = rows
+                .iter()
+                .filter_map(|row| row.costs[part].as_ref())
+                .collect();
+            (!values.is_empty()).then(|| values.into_iter().sum())
+        };
+        Self {
+            start_us: timed.iter().map(|row| row.run.start_us).min().unwrap(),
+            end_us: timed.iter().filter_map(|row| row.run.end_us).max(),
+            first_token_us: timed.iter().filter_map(|row| row.run.first_token_us).min(),
+            is_error: roots.iter().any(|row| row.is_error),
+            tier: greatest(|run| &run.trace_tier),
+            feedback: greatest(|run| &run.feedback_stats),
+            tokens: [sum(0), sum(1), sum(2)],
+            costs: [cost(0), cost(1), cost(2)],
+        }
+    }
+}
+
+/// Whether a moment lies in the question's window, made longer on either side.
+fn is_in(start_us: i64, question: &Question, by_us: i64) -> bool {
+    question
+        .since_us
+        .is_none_or(|since| start_us >= since - by_us)
+        && question
+            .until_us
+            .is_none_or(|until| start_us < until + by_us)
+}
+
+/// Whether traces are built from their runs: where that is asked for, or where no root but single calls
+/// of a model carries usage while other runs do.
+fn is_built(rows: &[&Row], roots: &[&Row], question: &Question) -> bool {
+    match question.usage {
+        UsageFrom::Roots => return false,
+        UsageFrom::Own => return true,
+        UsageFrom::Auto => {}
+    }
+    let is_llm = |row: &Row| row.run.run_type.as_deref() == Some("llm");
+    let mut roots = roots.iter();
+    let mut below = rows
+        .iter()
+        .filter(|row| !row.is_root && is_in(row.run.start_us, question, DAY_US));
+    rows.iter().all(|row| row.knows.contains("traces"))
+        && !roots.any(|row| !is_llm(row) && row.carries_usage())
+        && below.any(|row| row.carries_usage())
+}
+
+/// The traces that start in the window, built from the runs of a day more on either side.
+fn build(rows: &[&Row], question: &Question) -> Vec<Trace> {
+    let mut by_trace: BTreeMap<Uuid, Vec<&Row>> = BTreeMap::new();
+    for row in rows
+        .iter()
+        .filter(|row| is_in(row.run.start_us, question, DAY_US))
+    {
+        by_trace.entry(row.trace.unwrap()).or_default().push(row);
+    }
+    let traces = by_trace.values().map(|rows| Trace::built(rows));
+    traces
+        .filter(|trace| is_in(trace.start_us, question, 0))
         .collect()
 }
 
@@ -241,15 +464,17 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
             .unwrap_or_default()
     };
     let given_us = |key: &str| given(key).as_str().map(parse_time);
-    let is_in_window = |run: &Run| {
-        question.since_us.is_none_or(|since| run.start_us >= since)
-            && question.until_us.is_none_or(|until| run.start_us < until)
-    };
     let roots: Vec<&Row> = rows
         .iter()
-        .filter(|row| row.is_root && is_in_window(row.run))
+        .filter(|row| row.is_root && is_in(row.run.start_us, question, 0))
         .copied()
         .collect();
+    let is_built = question.stats && is_built(rows, &roots, question);
+    let traces: Vec<Trace> = if is_built {
+        build(rows, question)
+    } else {
+        roots.iter().map(|row| Trace::of_root(row)).collect()
+    };
     let earliest_us = rows.iter().map(|row| row.run.start_us).min().unwrap();
     let start_us = given_us("start_time").unwrap_or(earliest_us);
     let time = |at: Option<i64>| at.map_or(Value::Null, |at| written_time(at).into());
@@ -275,7 +500,7 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
     }
     let tier_of_roots = || {
         if question.stats {
-            tier(&roots, question)
+            tier(&traces)
         } else {
             Value::Null
         }
@@ -284,10 +509,12 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
     let mut groups = (0, 0);
     if question.stats {
         let live_us = given_us("last_run_start_time_live");
-        groups = set_stats(&mut document, rows, &roots, live_us, question);
+        groups = set_stats(&mut document, rows, &traces, live_us, question);
         let of_session =
             |record: &Value| record["run_id"].is_null() && record["session_id"] == id.to_string();
-        set_feedback(&mut document, &roots, &of_session, question);
+        let named = roots.iter().filter(|row| row.knows.contains("id"));
+        let roots = named.map(|row| row.run.id.to_string()).collect();
+        set_feedback(&mut document, &traces, &roots, &of_session, question);
     } else {
         for key in NO_STATS {
             document.insert(key.to_owned(), Value::Null);
@@ -302,6 +529,7 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
         document: Value::Object(document),
         n_latencies: groups.0,
         n_first_tokens: groups.1,
+        is_built,
     };
     (start_us, expected)
 }
@@ -311,61 +539,45 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
 fn set_stats(
     document: &mut Map<String, Value>,
     rows: &[&Row],
-    roots: &[&Row],
+    traces: &[Trace],
     live_us: Option<i64>,
     question: &Question,
 ) -> (usize, usize) {
-    let has = |column: &str| !question.dropped.contains(&column);
-    let column = |name: &str, of: fn(&Run) -> Option<i64>, run: &Run| of(run).filter(|_| has(name));
-    let end = |run: &Run| column("end_time", |run| run.end_us, run);
-    let first_token = |run: &Run| column("first_token_time", |run| run.first_token_us, run);
-    let spans = |to: &dyn Fn(&Run) -> Option<i64>| -> Vec<i64> {
-        let spans = roots
+    let knows = |column: &str| rows.iter().any(|row| row.knows.contains(column));
+    let spans = |to: fn(&Trace) -> Option<i64>| -> Vec<i64> {
+        let spans = traces
             .iter()
-            .filter_map(|row| Some(to(row.run)? - row.run.start_us));
+            .filter_map(|trace| Some(to(trace)? - trace.start_us));
         spans.filter(|span| *span >= 0).collect()
     };
-    let (latencies, first_tokens) = (spans(&end), spans(&first_token));
+    let latencies = spans(|trace| trace.end_us);
+    let first_tokens = spans(|trace| trace.first_token_us);
     let percentile = |values: &[i64], q| percentile_ns(values, q).map(|ns| seconds(&ns));
-    let last_us = roots.iter().map(|row| row.run.start_us).max();
+    let last_us = traces.iter().map(|trace| trace.start_us).max();
 
     let mut set = |key: &str, value: Value| document.insert(key.to_owned(), value);
-    set("run_count", roots.len().into());
+    set("run_count", traces.len().into());
     set("latency_p50", percentile(&latencies, 500_000).into());
     set("latency_p99", percentile(&latencies, 990_000).into());
     set("first_token_p50", percentile(&first_tokens, 500_000).into());
     set("first_token_p99", percentile(&first_tokens, 990_000).into());
-    set(
-        "total_tokens",
-        tokens("total_tokens", |run| run.total_tokens, roots, question),
-    );
-    set(
-        "prompt_tokens",
-        tokens("prompt_tokens", |run| run.prompt_tokens, roots, question),
-    );
-    let completion: fn(&Run) -> Option<i64> = |run| run.completion_tokens;
-    set(
-        "completion_tokens",
-        tokens("completion_tokens", completion, roots, question),
-    );
-    set(
-        "total_cost",
-        cost("total_cost", |run| run.total_cost.as_ref(), roots, question),
-    );
-    set(
-        "prompt_cost",
-        cost(
-            "prompt_cost",
-            |run| run.prompt_cost.as_ref(),
-            roots,
-            question,
-        ),
-    );
-    let completion: fn(&Run) -> Option<&Cost> = |run| run.completion_cost.as_ref();
-    set(
-        "completion_cost",
-        cost("completion_cost", completion, roots, question),
-    );
+    for (part, key) in ["total_tokens", "prompt_tokens", "completion_tokens"]
+        .iter()
+        .enumerate()
+    {
+        let sum: i64 = traces.iter().filter_map(|trace| trace.tokens[part]).sum();
+        set(key, knows(key).then_some(sum).into());
+    }
+    for (part, key) in ["total_cost", "prompt_cost", "completion_cost"]
+        .iter()
+        .enumerate()
+    {
+        let amounts: Vec<&BigInt> = traces
+            .iter()
+            .filter_map(|trace| trace.costs[part].as_ref())
+            .collect();
+        set(key, cost(&amounts, question));
+    }
     set("last_run_start_time", last_us.map(written_time).into());
     set(
         "last_run_start_time_live",
@@ -375,54 +587,34 @@ fn set_stats(
     set("session_feedback_stats", Value::Null);
     set("run_facets", json!([]));
 
-    let errors = roots.iter().filter(|row| row.is_error).count();
-    let knows_errors = rows.iter().any(|row| row.knows_errors);
-    set("error_rate", rate(errors, roots.len(), knows_errors));
-    let completed: Vec<&&Row> = roots.iter().filter(|row| end(row.run).is_some()).collect();
+    let errors = traces.iter().filter(|trace| trace.is_error).count();
+    set("error_rate", rate(errors, traces.len(), knows("errors")));
+    let completed = traces.iter().filter(|trace| trace.end_us.is_some());
     let streamed = completed
-        .iter()
-        .filter(|row| first_token(row.run).is_some())
-        .count();
-    let knows_streams = has("end_time") && has("first_token_time");
+        .clone()
+        .filter(|trace| trace.first_token_us.is_some());
+    let knows_streams = knows("end_time") && knows("first_token_time");
     set(
         "streaming_rate",
-        rate(streamed, completed.len(), knows_streams),
+        rate(streamed.count(), completed.count(), knows_streams),
     );
     (latencies.len(), first_tokens.len())
 }
 
-fn tier(roots: &[&Row], question: &Question) -> Value {
-    let has = !question.dropped.contains(&"trace_tier");
+fn tier(traces: &[Trace]) -> Value {
     let says = |tier: &str| {
-        has && roots
-            .iter()
-            .any(|row| row.run.trace_tier.as_deref() == Some(tier))
+        let mut tiers = traces.iter().map(|trace| trace.tier.as_deref());
+        tiers.any(|said| said == Some(tier))
     };
     let tiers = ["longlived", "shortlived"];
     tiers.into_iter().find(|tier| says(tier)).into()
 }
 
-fn tokens(name: &str, of: fn(&Run) -> Option<i64>, roots: &[&Row], question: &Question) -> Value {
-    if question.dropped.contains(&name) {
-        return Value::Null;
-    }
-    roots
-        .iter()
-        .filter_map(|row| of(row.run))
-        .sum::<i64>()
-        .into()
-}
-
-fn cost(name: &str, of: fn(&Run) -> Option<&Cost>, roots: &[&Row], question: &Question) -> Value {
-    let has = !question.dropped.contains(&name);
-    let carried = roots.iter().filter_map(|row| of(row.run).filter(|_| has));
-    let amounts: Vec<BigInt> = carried
-        .filter_map(|cost| question.cost_form.pico(cost))
-        .collect();
+fn cost(amounts: &[&BigInt], question: &Question) -> Value {
     if amounts.is_empty() {
         return Value::Null;
     }
-    let text = plain(&amounts.iter().sum(), PICO_PLACES as usize);
+    let text = plain(&amounts.iter().copied().sum(), PICO_PLACES as usize);
     if question.cost_number {
         serde_json::from_str(&text).unwrap()
     } else {
@@ -469,13 +661,13 @@ struct Summary {
 
 fn set_feedback(
     document: &mut Map<String, Value>,
-    roots: &[&Row],
+    traces: &[Trace],
+    roots: &BTreeSet<String>,
     is_of_session: &dyn Fn(&Value) -> bool,
     question: &Question,
 ) {
     let (mut of_runs, mut of_session) = (BTreeMap::new(), BTreeMap::new());
     if let Some(records) = &question.feedback {
-        let roots: BTreeSet<String> = roots.iter().map(|row| row.run.id.to_string()).collect();
         for record in records {
             if record["run_id"]
                 .as_str()
@@ -486,11 +678,8 @@ fn set_feedback(
                 add_record(&mut of_session, record);
             }
         }
-    } else if !question.dropped.contains(&"feedback_stats") {
-        for text in roots
-            .iter()
-            .filter_map(|row| row.run.feedback_stats.as_deref())
-        {
+    } else {
+        for text in traces.iter().filter_map(|trace| trace.feedback.as_deref()) {
             let summaries: BTreeMap<String, Summary> = serde_json::from_str(text).unwrap();
             for (key, summary) in summaries {
                 add_summary(of_runs.entry(key).or_default(), summary);
@@ -987,10 +1176,73 @@ mod tests {
         // Seven of nine: a single null is neither a root nor an error.
         assert_eq!(documents(&runs, &question)[0]["run_count"], 7);
         assert_eq!(documents(&runs, &question)[0]["error_rate"], 0.0);
-        question.files = vec![vec![0, 1, 2, 5, 6, 7, 8], vec![3, 4, 9]];
+        let file = |rows: &[usize]| FileForm {
+            rows: rows.to_vec(),
+            cost_form: CostForm::Double,
+            dropped: Vec::new(),
+        };
+        question.files = vec![file(&[0, 1, 2, 5, 6, 7, 8]), file(&[3, 4, 9])];
         assert_eq!(documents(&runs, &question)[0]["run_count"], 9);
         let one_of_nine = 0.111_111_111_111_111_1;
         assert_eq!(documents(&runs, &question)[0]["error_rate"], one_of_nine);
+    }
+
+    /// Usage of all runs, everything else the root's; where the root is away, the runs' own span.
+    #[test]
+    fn built_traces_by_hand() {
+        let mut runs = nine_traces();
+        for run in &mut runs {
+            (run.total_cost, run.completion_cost) = (None, None);
+            (run.total_tokens, run.prompt_tokens) = (None, None);
+        }
+        let child = runs.pop().unwrap();
+        let orphan = Run {
+            id: Uuid::from_u128(7),
+            trace_id: Some(Uuid::from_u128(8)),
+            total_tokens: Some(40),
+            start_us: at_s(5),
+            end_us: Some(at_s(6)),
+            ..child.clone()
+        };
+        let heavy = Run {
+            total_tokens: Some(1_000),
+            total_cost: Some(Cost::of_text("0.5")),
+            ..child.clone()
+        };
+        runs.extend([heavy, orphan]);
+        let own = |usage| Question {
+            usage,
+            ..Question::default()
+        };
+        let document = &documents(&runs, &own(UsageFrom::Auto))[0];
+        assert_eq!(document["run_count"], 10);
+        assert_eq!(document["total_tokens"], 1_040);
+        assert_eq!(document["total_cost"], "0.5");
+        assert_eq!(document["error_rate"], 0.1);
+        assert_eq!(document["latency_p99"], 13.07986);
+        let document = &documents(&runs, &own(UsageFrom::Roots))[0];
+        assert_eq!(document["run_count"], 9);
+        assert_eq!(document["total_tokens"], 0);
+        // One root that carries anything, and roots are what counts.
+        runs[3].prompt_tokens = Some(1);
+        assert_eq!(documents(&runs, &own(UsageFrom::Auto))[0]["run_count"], 9);
+        runs[3].run_type = Some("llm".to_owned());
+        assert_eq!(documents(&runs, &own(UsageFrom::Auto))[0]["run_count"], 10);
+    }
+
+    #[test]
+    fn the_newest_record_by_hand() {
+        let pending = |run: &Run| Run {
+            end_us: None,
+            ..run.clone()
+        };
+        let run = Run::completed_root(1, at_s(0), at_s(1));
+        let other = Run::completed_root(1, at_s(0), at_s(2));
+        let waiting = pending(&run);
+        let later = (9, "a");
+        assert_eq!(newest(&[(&run, (1, "z")), (&waiting, later)]), [&run]);
+        assert_eq!(newest(&[(&other, later), (&run, (1, "z"))]), [&other]);
+        assert_eq!(newest(&[(&other, (9, "b")), (&run, later)]), [&other]);
     }
 
     #[test]
@@ -1081,8 +1333,13 @@ mod tests {
             }
             for cost_form in [CostForm::Double, CostForm::Text, CostForm::Decimal(38, 12)] {
                 for dropped in [vec![], vec!["is_root"], vec!["is_root", "parent_run_id"]] {
-                    let files = files.clone();
-                    let question = Question { cost_form, dropped, files, ..Question::default() };
+                    let files = files.iter().map(|rows| FileForm {
+                        rows: rows.clone(),
+                        cost_form,
+                        dropped: dropped.clone(),
+                    });
+                    let files = files.collect();
+                    let question = Question { files, ..Question::default() };
                     prop_assert_eq!(&documents(&runs, &question), &whole);
                 }
             }

@@ -12,14 +12,19 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Decimal128Array, FixedSizeBinaryArray, Float64Array,
     Int32Array, Int64Array, ListBuilder, RecordBatch, StringArray, StringBuilder,
-    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray,
+    TimestampMicrosecondArray, TimestampMillisecondArray, TimestampNanosecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Schema};
 use chrono::{DateTime, SecondsFormat};
-use parquet::arrow::ArrowWriter;
-use parquet::arrow::arrow_writer::ArrowWriterOptions;
-use parquet::basic::Compression;
+use parquet::arrow::arrow_writer::{
+    ArrowRowGroupWriterFactory, ArrowWriterOptions, compute_leaves,
+};
+use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
+use parquet::basic::{Compression, Repetition, Type as PhysicalType};
+use parquet::data_type::{Int96, Int96Type};
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::{SerializedFileWriter, SerializedRowGroupWriter};
+use parquet::schema::types::Type;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -126,6 +131,8 @@ pub(crate) enum TimeForm {
     MicrosUtc,
     /// Holds whole milliseconds only.
     MillisNaive,
+    /// Days and nanoseconds in 96 bits, as old writers have it.
+    Int96,
     Text,
 }
 
@@ -152,6 +159,8 @@ impl CostForm {
 pub(crate) enum TokenForm {
     Int64,
     Int32,
+    /// Holds no negative numbers.
+    UInt64,
     Double,
 }
 
@@ -175,6 +184,31 @@ pub(crate) enum IdForm {
     Quoted,
     /// 16 bytes.
     Binary,
+}
+
+impl Shape {
+    /// Rounds a run to what the forms can hold.
+    pub(crate) fn fit(&self, run: &mut Run) {
+        if self.time == TimeForm::MillisNaive {
+            let times = [
+                Some(&mut run.start_us),
+                run.end_us.as_mut(),
+                run.first_token_us.as_mut(),
+            ];
+            for at in times.into_iter().flatten() {
+                *at = at.div_euclid(1_000) * 1_000;
+            }
+        }
+        if self.tokens == TokenForm::UInt64 {
+            for tokens in [
+                &mut run.total_tokens,
+                &mut run.prompt_tokens,
+                &mut run.completion_tokens,
+            ] {
+                *tokens = tokens.map(i64::abs);
+            }
+        }
+    }
 }
 
 /// A file, and which of the runs it holds, in order.
@@ -270,13 +304,78 @@ fn write_file(path: &Path, runs: &[&Run], shape: &Shape) {
         .set_compression(shape.compression)
         .set_max_row_group_row_count(Some(shape.row_group_rows))
         .build();
+    let file = File::create(path).unwrap();
+    if shape.time == TimeForm::Int96 {
+        return write_with_int96(file, &batch, properties, shape.row_group_rows);
+    }
     let options = ArrowWriterOptions::new()
         .with_properties(properties)
         .with_skip_arrow_metadata(!shape.arrow_schema);
-    let file = File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new_with_options(file, batch.schema(), options).unwrap();
     writer.write(&batch).unwrap();
     writer.close().unwrap();
+}
+
+/// Writes microseconds as 96 bits, which the arrow writer cannot.
+fn write_with_int96(
+    file: File,
+    batch: &RecordBatch,
+    properties: WriterProperties,
+    row_group_rows: usize,
+) {
+    let arrow = batch.schema();
+    let plain = ArrowSchemaConverter::new().convert(&arrow).unwrap();
+    let is_time = |name: &str| name.ends_with("_time");
+    let fields = plain.root_schema().get_fields().iter().map(|field| {
+        if !is_time(field.name()) {
+            return Arc::clone(field);
+        }
+        let time = Type::primitive_type_builder(field.name(), PhysicalType::INT96);
+        Arc::new(time.with_repetition(Repetition::OPTIONAL).build().unwrap())
+    });
+    let root = Type::group_type_builder("schema").with_fields(fields.collect());
+    let root = Arc::new(root.build().unwrap());
+    let mut writer = SerializedFileWriter::new(file, root, Arc::new(properties)).unwrap();
+    let factory = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&arrow));
+    for (number, first) in (0..batch.num_rows()).step_by(row_group_rows).enumerate() {
+        let rows = batch.slice(first, row_group_rows.min(batch.num_rows() - first));
+        let mut group = writer.next_row_group().unwrap();
+        let columns = factory.create_column_writers(number).unwrap();
+        for ((field, values), mut column) in arrow.fields().iter().zip(rows.columns()).zip(columns)
+        {
+            if is_time(field.name()) {
+                write_int96(&mut group, values);
+                continue;
+            }
+            for leaf in compute_leaves(field, values).unwrap() {
+                column.write(&leaf).unwrap();
+            }
+            let chunk = column.close().unwrap();
+            chunk.append_to_row_group(&mut group).unwrap();
+        }
+        group.close().unwrap();
+    }
+    writer.close().unwrap();
+}
+
+#[allow(clippy::cast_possible_truncation)] // the parts of a number
+fn write_int96(group: &mut SerializedRowGroupWriter<'_, File>, values: &ArrayRef) {
+    const JULIAN_DAY_OF_1970: i64 = 2_440_588;
+    let times = values.as_any().downcast_ref::<TimestampMicrosecondArray>();
+    let times = times.unwrap();
+    let levels: Vec<i16> = times.iter().map(|at| i16::from(at.is_some())).collect();
+    let in_96_bits = |at: i64| {
+        let day = u32::try_from(at.div_euclid(DAY_US) + JULIAN_DAY_OF_1970).unwrap();
+        let nanos = u64::try_from(at.rem_euclid(DAY_US)).unwrap() * 1_000;
+        let mut time = Int96::new();
+        time.set_data(nanos as u32, (nanos >> 32) as u32, day);
+        time
+    };
+    let values: Vec<Int96> = times.iter().flatten().map(in_96_bits).collect();
+    let mut column = group.next_column().unwrap().unwrap();
+    let writer = column.typed::<Int96Type>();
+    writer.write_batch(&values, Some(&levels), None).unwrap();
+    column.close().unwrap();
 }
 
 fn column(name: &str, runs: &[&Run], shape: &Shape) -> ArrayRef {
@@ -391,7 +490,9 @@ fn times(values: Vec<Option<i64>>, shape: &Shape) -> ArrayRef {
             let array: TimestampNanosecondArray = nanos();
             Arc::new(array.with_timezone("UTC"))
         }
-        TimeForm::MicrosNaive => Arc::new(TimestampMicrosecondArray::from(values)),
+        TimeForm::MicrosNaive | TimeForm::Int96 => {
+            Arc::new(TimestampMicrosecondArray::from(values))
+        }
         TimeForm::MicrosUtc => {
             Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC"))
         }
@@ -421,6 +522,15 @@ fn tokens(values: Vec<Option<i64>>, shape: &Shape) -> ArrayRef {
                     .into_iter()
                     .map(|n| n.map(narrow))
                     .collect::<Int32Array>(),
+            )
+        }
+        TokenForm::UInt64 => {
+            let unsigned = |n: i64| u64::try_from(n).unwrap();
+            Arc::new(
+                values
+                    .into_iter()
+                    .map(|n| n.map(unsigned))
+                    .collect::<UInt64Array>(),
             )
         }
         TokenForm::Double => Arc::new(
@@ -565,6 +675,11 @@ mod tests {
             Shape {
                 time: TimeForm::Text,
                 text: TextForm::Binary,
+                ..base.clone()
+            },
+            Shape {
+                time: TimeForm::Int96,
+                lists: ListForm::List,
                 ..base.clone()
             },
             Shape {
