@@ -10,9 +10,9 @@ use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::functions_window::expr_fn::{rank, row_number};
+use datafusion::functions_window::expr_fn::lag;
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit,
+    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
 };
 use uuid::Uuid;
 
@@ -181,29 +181,40 @@ impl<'a, T: Ord + Copy> Furthest<'a, T> {
 }
 
 /// Runs with the rank of their export → the newest record of each run. Runs without an id are all kept.
+///
+/// In the order of projects, ids and records, the first of each id. Not a window a run: the engine needs
+/// six times as long for a million small ones.
 pub(super) fn newest(
     runs: LogicalPlanBuilder,
     columns: &[Column],
 ) -> Result<LogicalPlan, DataFusionError> {
-    const PLACE: &str = "@record";
-    let has_ended = ident(Column::EndTime.name()).is_not_null();
-    let record = row_number()
-        .partition_by(vec![
-            ident(Column::SessionId.name()),
-            ident(Column::Id.name()),
-        ])
-        .order_by(vec![
-            has_ended.sort(false, false),
-            ident(RANK).sort(false, false),
-            // Within one export no run repeats; where one does all the same, any order will do as long
-            // as it is one.
-            ident(Column::EndTime.name()).sort(false, false),
-        ])
-        .build()?
-        .alias(PLACE);
-    let is_newest = ident(PLACE).eq(lit(1_u64));
-    runs.window([record])?
-        .filter(is_newest.or(ident(Column::Id.name()).is_null()))?
+    const KEY: [Column; 2] = [Column::SessionId, Column::Id];
+    let value = |column: Column| ident(column.name());
+    let before = |column: Column| format!("@{} before", column.name());
+    let order = vec![
+        value(Column::SessionId).sort(true, false),
+        value(Column::Id).sort(true, false),
+        value(Column::EndTime).is_not_null().sort(false, false),
+        ident(RANK).sort(false, false),
+        // Within one export no run repeats; where one does all the same, any order will do as long as it
+        // is one.
+        value(Column::EndTime).sort(false, false),
+    ];
+    let previous = KEY.map(|column| {
+        lag(value(column), Some(1), None)
+            .order_by(order.clone())
+            .build()
+            .map(|previous| previous.alias(before(column)))
+    });
+    let is_another = KEY.map(|column| {
+        let previous = || ident(before(column));
+        previous().is_null().or(previous().not_eq(value(column)))
+    });
+    let is_first = is_another
+        .into_iter()
+        .fold(value(Column::Id).is_null(), Expr::or);
+    runs.window(previous.into_iter().collect::<Result<Vec<_>, _>>()?)?
+        .filter(is_first)?
         .project(columns.iter().map(|column| ident(column.name())))?
         .build()
 }
@@ -229,17 +240,13 @@ fn compared() -> impl Iterator<Item = Column> {
 /// Runs with the rank of their export → how many have several records that differ, among which only the
 /// path of their export decided.
 pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFusionError> {
-    const PLACE: &str = "@class";
+    /// What decides between records but for paths: whether they have ended, then their export's time.
+    const CLASS: &str = "@class";
+    const ENDED: i64 = 1 << 60;
+    const DIFFERING: &str = "@differing";
     let key = || [ident(Column::SessionId.name()), ident(Column::Id.name())];
     let has_ended = ident(Column::EndTime.name()).is_not_null();
-    let class = rank()
-        .partition_by(key().to_vec())
-        .order_by(vec![
-            has_ended.sort(false, false),
-            ident(MODIFIED).sort(false, false),
-        ])
-        .build()?
-        .alias(PLACE);
+    let class = when(has_ended, ident(MODIFIED) + lit(ENDED)).otherwise(ident(MODIFIED))?;
     let bounds = |name: &str| {
         [
             min(ident(name)).alias(format!("{name} min")),
@@ -248,35 +255,33 @@ pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFus
     };
     let measured = compared().flat_map(|column| {
         let [min, max] = bounds(column.name());
-        [
-            min,
-            max,
-            count(ident(column.name())).alias(format!("{} n", column.name())),
-        ]
+        let n = count(ident(column.name())).alias(format!("{} n", column.name()));
+        [min, max, n]
     });
     let differs = compared().map(|column| {
         let part = |what: &str| ident(format!("{} {what}", column.name()));
-        part("min").not_eq(part("max")).or(part("n")
+        let some_lack_it = part("n")
             .not_eq(lit(0_i64))
-            .and(part("n").not_eq(ident("n"))))
+            .and(part("n").not_eq(ident("n")));
+        part("min").not_eq(part("max")).or(some_lack_it)
     });
     let differs = differs.reduce(Expr::or).unwrap_or_else(|| lit(false));
+    let several = ident(format!("{RANK} min")).not_eq(ident(format!("{RANK} max")));
     let [first, last] = bounds(RANK);
-    runs.window([class])?
-        .filter(
-            ident(PLACE)
-                .eq(lit(1_u64))
-                .and(ident(Column::Id.name()).is_not_null()),
+    let differing = when(several.and(differs), ident(CLASS)).end()?;
+    runs.filter(ident(Column::Id.name()).is_not_null())?
+        .aggregate(
+            key().into_iter().chain([class.alias(CLASS)]),
+            measured.chain([first, last, count(lit(1)).alias("n")]),
         )?
         .aggregate(
             key(),
-            measured.chain([first, last, count(lit(1)).alias("n")]),
+            [
+                max(ident(CLASS)).alias(CLASS),
+                max(differing).alias(DIFFERING),
+            ],
         )?
-        .filter(
-            ident(format!("{RANK} min"))
-                .not_eq(ident(format!("{RANK} max")))
-                .and(differs),
-        )?
+        .filter(ident(DIFFERING).eq(ident(CLASS)))?
         .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
         .build()
 }
