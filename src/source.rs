@@ -9,8 +9,10 @@ mod files;
 mod footer;
 mod format;
 mod listing;
+mod pages;
 pub(crate) mod projects;
 mod scan;
+mod thrift;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};

@@ -16,10 +16,13 @@ use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFacto
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::physical_plan::ExecutionPlan;
+
+use super::pages::CheckingReaders;
 
 /// Files of one shape as a table: their columns, then the constants.
 #[derive(Debug)]
@@ -88,6 +91,11 @@ impl TableProvider for FileTable {
             runtime.object_store(&url)?,
             runtime.cache_manager.get_file_metadata_cache(),
         );
+        let page_bytes_max = match runtime.memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => bytes / state.config().target_partitions().max(1),
+            _ => usize::MAX,
+        };
+        let reader = CheckingReaders::new(Arc::new(reader), page_bytes_max);
         let mut source = ParquetSource::new(self.schema.clone())
             .with_table_parquet_options(TableParquetOptions {
                 global: state.config_options().execution.parquet.clone(),

@@ -1,20 +1,36 @@
 //! What a file's footer says of its runs: their number, columns, time range, project and tenant.
 //!
 //! A fact is given only where the footer proves it for every row: statistics that are missing or
-//! shortened prove nothing. What a footer proves need not be read from the rows.
+//! shortened prove nothing. What a footer proves need not be read from the rows. A footer that cannot be
+//! true (columns outside of the file, numbers of rows that differ) is an error before anything is read by
+//! what it says.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
-use datafusion::common::Result;
-use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
-use datafusion::execution::cache::cache_manager::FileMetadataCache;
-use datafusion::object_store::{ObjectMeta, ObjectStore};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
+use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
+use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::basic::Type as PhysicalType;
-use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::errors::ParquetError;
+use datafusion::parquet::file::metadata::{
+    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+};
 use datafusion::parquet::file::statistics::Statistics;
 use uuid::Uuid;
+
+use super::thrift;
+
+/// What a file of Parquet begins and ends with.
+const MAGIC: &[u8] = b"PAR1";
+/// The bytes of the magic and of the footer's length at a file's end.
+const TAIL_LENGTH: usize = 8;
+const TAIL_BYTES: u64 = TAIL_LENGTH as u64;
+/// How much of a file's end is read at first; most footers are shorter.
+const END_BYTES: u64 = 64 << 10;
 
 /// A file's footer, reduced to what is needed.
 #[derive(Debug, Clone)]
@@ -46,13 +62,21 @@ impl Footer {
         object: &ObjectMeta,
         cache: Arc<FileMetadataCache>,
     ) -> Result<Self> {
-        let metadata = DFParquetMetadata::new(store, object)
-            .with_metadata_size_hint(Some(64 * 1024))
-            .with_file_metadata_cache(Some(cache))
-            .with_page_index_policy(Some(PageIndexPolicy::Skip))
-            .fetch_metadata()
-            .await?;
-        Self::new(&metadata)
+        if let Some(known) = cache.get(&object.location)
+            && known.is_valid_for(object)
+            && let Some(metadata) = known.file_metadata.as_any().downcast_ref()
+        {
+            let metadata: &CachedParquetMetaData = metadata;
+            return Self::new(metadata.parquet_metadata());
+        }
+        let metadata = Arc::new(metadata(store, object).await?);
+        let footer = Self::new(&metadata)?;
+        let entry = Arc::new(CachedParquetMetaData::new(metadata));
+        cache.put(
+            &object.location,
+            CachedFileMetadataEntry::new(object.clone(), entry),
+        );
+        Ok(footer)
     }
 
     fn new(metadata: &ParquetMetaData) -> Result<Self> {
@@ -128,6 +152,129 @@ impl Footer {
     fn facts(&self, column: &str) -> Option<&ColumnFacts> {
         self.columns.get(self.schema.index_of(column).ok()?)
     }
+}
+
+/// Reads and checks a footer.
+async fn metadata(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<ParquetMetaData> {
+    let size = object.size;
+    if size < MAGIC.len() as u64 + TAIL_BYTES {
+        return Err(damaged(format!("it has only {size} bytes")));
+    }
+    let magic = MAGIC.len() as u64;
+    let ranges = [0..magic, size.saturating_sub(END_BYTES)..size];
+    let mut ends = store.get_ranges(&object.location, &ranges).await?;
+    let (Some(end), Some(begin)) = (ends.pop(), ends.pop()) else {
+        return Err(damaged("it cannot be read"));
+    };
+    let tail = end.last_chunk().map(FooterTail::try_new);
+    let tail = tail.ok_or_else(|| damaged("its end is missing"))??;
+    if tail.is_encrypted_footer() {
+        return Err(damaged("it is encrypted"));
+    }
+    if begin != MAGIC {
+        return Err(damaged("it does not begin with PAR1"));
+    }
+    let length = tail.metadata_length() as u64;
+    let first = (size - TAIL_BYTES).checked_sub(length);
+    let Some(first) = first.filter(|first| *first >= magic) else {
+        return Err(damaged(format!(
+            "its footer should have {length} bytes, the whole file has {size}"
+        )));
+    };
+    let before_tail = end.len().saturating_sub(TAIL_LENGTH);
+    let bytes = if let Some(first) = before_tail.checked_sub(tail.metadata_length()) {
+        end.slice(first..before_tail)
+    } else {
+        let range = first..size - TAIL_BYTES;
+        store.get_range(&object.location, range).await?
+    };
+    thrift::check_footer(&bytes).map_err(damaged)?;
+    let metadata = ParquetMetaDataReader::decode_metadata(&bytes)?;
+    check(&metadata, magic..first).map_err(damaged)?;
+    Ok(metadata)
+}
+
+/// Checks that a footer's row groups agree with each other and lie in the file's part for them, each
+/// column in a place of its own.
+fn check(metadata: &ParquetMetaData, inside: Range<u64>) -> Result<(), String> {
+    let mut n_rows: i64 = 0;
+    let mut places: Vec<Range<u64>> = Vec::new();
+    for group in metadata.row_groups() {
+        n_rows = (group.num_rows() >= 0)
+            .then(|| n_rows.checked_add(group.num_rows()))
+            .flatten()
+            .ok_or("its footer counts impossible numbers of rows")?;
+        if group.num_rows() == 0 {
+            continue;
+        }
+        for column in group.columns() {
+            let name = || column.column_path().string();
+            let is_flat = column.column_descr().max_rep_level() == 0;
+            let n_values = column.num_values();
+            if n_values < 0 || (is_flat && n_values != group.num_rows()) {
+                return Err(format!(
+                    "column {}: its footer says {n_values} values in {} rows",
+                    name(),
+                    group.num_rows()
+                ));
+            }
+            for place in places_of(column).ok_or_else(|| elsewhere(&name()))? {
+                if place.start < inside.start || place.end > inside.end {
+                    return Err(elsewhere(&name()));
+                }
+                places.push(place);
+            }
+        }
+    }
+    if n_rows != metadata.file_metadata().num_rows() {
+        return Err(format!(
+            "its footer says {} rows, its row groups {n_rows}",
+            metadata.file_metadata().num_rows()
+        ));
+    }
+    places.sort_unstable_by_key(|place| (place.start, place.end));
+    let overlap = places.windows(2).any(|pair| match pair {
+        [one, next] => next.start < one.end,
+        _ => false,
+    });
+    if overlap {
+        return Err("its footer says that columns lie in one place".to_owned());
+    }
+    Ok(())
+}
+
+fn elsewhere(column: &str) -> String {
+    format!("column {column}: its footer says that it lies outside of the file's data")
+}
+
+/// Where a column's pages lie, and what is known of them.
+fn places_of(column: &ColumnChunkMetaData) -> Option<Vec<Range<u64>>> {
+    let place = |start: i64, length: i64| {
+        let start = u64::try_from(start).ok()?;
+        let end = start.checked_add(u64::try_from(length).ok()?)?;
+        Some(start..end)
+    };
+    let first = column.data_page_offset();
+    let start = column.dictionary_page_offset().unwrap_or(first);
+    let pages = place(start, column.compressed_size())?;
+    u64::try_from(first).ok().filter(|at| pages.contains(at))?;
+    let indexes = [
+        (column.column_index_offset(), column.column_index_length()),
+        (column.offset_index_offset(), column.offset_index_length()),
+    ];
+    let mut places = vec![pages];
+    for (offset, length) in indexes {
+        match (offset, length) {
+            (Some(offset), Some(length)) => places.push(place(offset, i64::from(length))?),
+            (None, None) => {}
+            _ => return None,
+        }
+    }
+    Some(places)
+}
+
+fn damaged(problem: impl Into<String>) -> DataFusionError {
+    ParquetError::General(problem.into()).into()
 }
 
 impl ColumnFacts {

@@ -3,6 +3,10 @@
 
 mod support;
 
+/// Counts what is allocated, for the tests of memory.
+#[global_allocator]
+static PEAK: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
+
 /// The same runs give the same bytes, however they are split and whatever the engine may use.
 mod determinism;
 /// Documents of any runs in any shape equal the naive reference's.

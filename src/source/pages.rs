@@ -1,0 +1,278 @@
+//! The reader of a file's columns, with a look at each page's header before it is decoded.
+//!
+//! A page says how many bytes and values it holds, and the parquet crate reserves memory for as many.
+//! What cannot be true is an error here; so is a column whose pages hold other values than the footer
+//! says. What is read of a file always lies inside of it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use datafusion::common::Result as EngineResult;
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
+use datafusion::parquet::arrow::async_reader::AsyncFileReader;
+use datafusion::parquet::basic::{Compression, Type as PhysicalType};
+use datafusion::parquet::errors::{ParquetError, Result};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::thrift::{self, PageHeader};
+
+// The encodings of texts that begin with the number of their values.
+const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
+const DELTA_BYTE_ARRAY: i64 = 7;
+
+/// Makes readers that look at pages before they are decoded.
+#[derive(Debug)]
+pub(super) struct CheckingReaders {
+    readers: Arc<dyn ParquetFileReaderFactory>,
+    page_bytes_max: u64,
+}
+
+impl CheckingReaders {
+    /// Readers around others, for pages that take no more than `page_bytes_max` bytes of memory.
+    pub(super) fn new(readers: Arc<dyn ParquetFileReaderFactory>, page_bytes_max: usize) -> Self {
+        Self {
+            readers,
+            page_bytes_max: u64::try_from(page_bytes_max).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl ParquetFileReaderFactory for CheckingReaders {
+    fn create_reader(
+        &self,
+        partition_index: usize,
+        file: PartitionedFile,
+        metadata_size_hint: Option<usize>,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> EngineResult<Box<dyn AsyncFileReader + Send>> {
+        let size = file.object_meta.size;
+        let reader =
+            self.readers
+                .create_reader(partition_index, file, metadata_size_hint, metrics)?;
+        Ok(Box::new(CheckingReader {
+            reader,
+            size,
+            page_bytes_max: self.page_bytes_max,
+            metadata: None,
+        }))
+    }
+}
+
+struct CheckingReader {
+    reader: Box<dyn AsyncFileReader + Send>,
+    /// Bytes of the file.
+    size: u64,
+    page_bytes_max: u64,
+    metadata: Option<Arc<ParquetMetaData>>,
+}
+
+impl CheckingReader {
+    fn check_range(&self, range: &Range<u64>) -> Result<()> {
+        if range.start > range.end || range.end > self.size {
+            return Err(damaged("something in it points outside of the file"));
+        }
+        Ok(())
+    }
+
+    /// Checks the pages that lie in a part of the file.
+    fn check_pages(&self, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
+        let column = self.metadata.iter().flat_map(|file| file.row_groups());
+        let column = column.flat_map(RowGroupMetaData::columns).find(|column| {
+            let (start, length) = column.byte_range();
+            start <= range.start && range.end <= start.saturating_add(length)
+        });
+        column.map_or(Ok(()), |column| {
+            let is_whole = column.byte_range() == (range.start, range.end - range.start);
+            let pages = check_pages(column, is_whole, bytes, self.page_bytes_max);
+            let name = column.column_path();
+            pages.map_err(|problem| damaged(&format!("column {}: {problem}", name.string())))
+        })
+    }
+}
+
+impl AsyncFileReader for CheckingReader {
+    fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
+        async move {
+            self.check_range(&range)?;
+            let bytes = self.reader.get_bytes(range.clone()).await?;
+            self.check_pages(&range, &bytes)?;
+            Ok(bytes)
+        }
+        .boxed()
+    }
+
+    fn get_byte_ranges(&mut self, ranges: Vec<Range<u64>>) -> BoxFuture<'_, Result<Vec<Bytes>>> {
+        async move {
+            for range in &ranges {
+                self.check_range(range)?;
+            }
+            let all = self.reader.get_byte_ranges(ranges.clone()).await?;
+            for (range, bytes) in ranges.iter().zip(&all) {
+                self.check_pages(range, bytes)?;
+            }
+            Ok(all)
+        }
+        .boxed()
+    }
+
+    fn get_metadata<'a>(
+        &'a mut self,
+        options: Option<&'a ArrowReaderOptions>,
+    ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
+        async move {
+            let metadata = self.reader.get_metadata(options).await?;
+            self.metadata = Some(Arc::clone(&metadata));
+            Ok(metadata)
+        }
+        .boxed()
+    }
+}
+
+fn damaged(problem: &str) -> ParquetError {
+    ParquetError::General(problem.to_owned())
+}
+
+/// Checks the pages of a column, of all of it or of a part.
+fn check_pages(
+    column: &ColumnChunkMetaData,
+    is_whole: bool,
+    mut bytes: &[u8],
+    page_bytes_max: u64,
+) -> std::result::Result<(), String> {
+    let n_there = u64::try_from(column.num_values()).unwrap_or(0);
+    let mut n_values = 0;
+    while !bytes.is_empty() && n_values < n_there {
+        let (page, length) = thrift::page_header(bytes)?;
+        let after = bytes.get(length..).unwrap_or_default();
+        let compressed = usize::try_from(page.compressed).ok();
+        let parts = compressed.and_then(|length| after.split_at_checked(length));
+        let (body, rest) = parts.ok_or("a page ends outside of the column")?;
+        check_page(&page, column, body, page_bytes_max)?;
+        if !page.is_dictionary {
+            n_values += page.n_values;
+        }
+        bytes = rest;
+    }
+    if n_values > n_there || (is_whole && n_values < n_there) {
+        return Err(format!(
+            "its pages hold {n_values} values, its footer says {n_there}"
+        ));
+    }
+    Ok(())
+}
+
+fn check_page(
+    page: &PageHeader,
+    column: &ColumnChunkMetaData,
+    body: &[u8],
+    page_bytes_max: u64,
+) -> std::result::Result<(), String> {
+    let claims = || {
+        format!(
+            "a page of {} bytes claims to hold {}",
+            page.compressed, page.uncompressed
+        )
+    };
+    let is_compressed = column.compression() != Compression::UNCOMPRESSED && page.is_compressed;
+    let most = match column.compression() {
+        _ if !is_compressed => page.compressed,
+        compression => expanded_max(compression, page.compressed),
+    };
+    if page.uncompressed > most {
+        return Err(claims());
+    }
+    if page.uncompressed > page_bytes_max {
+        return Err(format!(
+            "{}, which is too much for the memory limit",
+            claims()
+        ));
+    }
+    if page.is_dictionary {
+        let width = value_bytes_min(column);
+        if page.n_values.saturating_mul(width) > page.uncompressed {
+            return Err(format!(
+                "a dictionary of {} bytes claims to hold {} values",
+                page.uncompressed, page.n_values
+            ));
+        }
+    }
+    let counts_itself = matches!(page.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY);
+    if counts_itself && !is_compressed {
+        check_delta_count(page, column, body)?;
+    }
+    Ok(())
+}
+
+/// The most bytes that a codec can make of some; what is not known is left to the memory limit.
+fn expanded_max(compression: Compression, compressed: u64) -> u64 {
+    let ratio = match compression {
+        // Two or three bytes copy 64.
+        Compression::SNAPPY => 32,
+        // Two bits copy 258 bytes.
+        Compression::GZIP(_) => 1_040,
+        // One byte copies 255.
+        Compression::LZ4 | Compression::LZ4_RAW => 256,
+        _ => return u64::MAX,
+    };
+    compressed.saturating_mul(ratio).saturating_add(64)
+}
+
+/// The fewest bytes that a value takes in a dictionary.
+fn value_bytes_min(column: &ColumnChunkMetaData) -> u64 {
+    match column.column_type() {
+        PhysicalType::BOOLEAN => 0,
+        PhysicalType::INT32 | PhysicalType::FLOAT | PhysicalType::BYTE_ARRAY => 4,
+        PhysicalType::INT64 | PhysicalType::DOUBLE => 8,
+        PhysicalType::INT96 => 12,
+        PhysicalType::FIXED_LEN_BYTE_ARRAY => {
+            u64::try_from(column.column_descr().type_length()).unwrap_or(0)
+        }
+    }
+}
+
+/// Texts in these encodings begin with: values a block, blocks, values.
+fn check_delta_count(
+    page: &PageHeader,
+    column: &ColumnChunkMetaData,
+    body: &[u8],
+) -> std::result::Result<(), String> {
+    let descriptor = column.column_descr();
+    let has_levels = descriptor.max_def_level() > 0 || descriptor.max_rep_level() > 0;
+    let values = match page.levels {
+        Some(levels) => usize::try_from(levels)
+            .ok()
+            .and_then(|levels| body.get(levels..)),
+        None if !has_levels => Some(body),
+        None => after_levels(
+            body,
+            [descriptor.max_rep_level(), descriptor.max_def_level()],
+        ),
+    };
+    let count = values
+        .and_then(thrift::varint)
+        .and_then(|(_, rest)| thrift::varint(rest))
+        .and_then(|(_, rest)| thrift::varint(rest));
+    match count {
+        Some((n_values, _)) if n_values > page.n_values => Err(format!(
+            "a page of {} values claims to hold {n_values} texts",
+            page.n_values
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Each kind of levels that a column has begins with its length in four bytes.
+fn after_levels(mut body: &[u8], levels_max: [i16; 2]) -> Option<&[u8]> {
+    for _ in levels_max.into_iter().filter(|max| *max > 0) {
+        let (length, rest) = body.split_first_chunk::<4>()?;
+        let length = usize::try_from(u32::from_le_bytes(*length)).ok()?;
+        body = rest.get(length..)?;
+    }
+    Some(body)
+}

@@ -1,0 +1,351 @@
+//! Just enough of Thrift's compact protocol to see whether a footer or a page's header is plausible.
+//!
+//! The parquet crate reserves memory for as many row groups, columns and values as damaged bytes claim,
+//! and follows their nesting by recursion: either ends the process where no error can be caught. So the
+//! few numbers that it trusts are looked at first, without allocating anything by what they say.
+
+/// What is wrong with the bytes.
+pub(super) type Result<T> = std::result::Result<T, &'static str>;
+
+/// How deeply skipped values may be nested.
+const SKIPPED_DEPTH_MAX: usize = 32;
+/// How deeply columns may be nested.
+const SCHEMA_DEPTH_MAX: usize = 64;
+
+const ENDS_EARLY: &str = "a structure ends early";
+
+// The types of fields and elements.
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const BYTE: u8 = 3;
+const I64: u8 = 6;
+const DOUBLE: u8 = 7;
+const BINARY: u8 = 8;
+const LIST: u8 = 9;
+const SET: u8 = 10;
+const MAP: u8 = 11;
+const STRUCT: u8 = 12;
+
+/// The header of a page, as far as it decides how much is allocated.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageHeader {
+    pub(super) is_dictionary: bool,
+    pub(super) uncompressed: u64,
+    pub(super) compressed: u64,
+    /// Values, nulls among them.
+    pub(super) n_values: u64,
+    pub(super) encoding: i64,
+    /// The bytes of levels before the values, where they lie outside of what is compressed.
+    pub(super) levels: Option<u64>,
+    pub(super) is_compressed: bool,
+}
+
+/// Checks what a footer claims of its columns and row groups.
+pub(super) fn check_footer(bytes: &[u8]) -> Result<()> {
+    let mut reader = Reader { rest: bytes };
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        match (id, kind) {
+            (2, LIST) => check_schema(&mut reader)?,
+            (4, LIST) => {
+                // What lies in them is checked as it is read.
+                reader.list(STRUCT)?;
+                return Ok(());
+            }
+            _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+        }
+    }
+    Ok(())
+}
+
+/// The columns are a tree, written depth first, each with its number of children.
+fn check_schema(reader: &mut Reader<'_>) -> Result<()> {
+    let n_elements = reader.list(STRUCT)?;
+    let mut missing: Vec<usize> = Vec::new();
+    for _ in 0..n_elements {
+        let n_children = schema_children(reader)?;
+        if n_children > n_elements {
+            return Err("a column claims more columns in it than there are");
+        }
+        while missing.last() == Some(&0) {
+            missing.pop();
+        }
+        if let Some(parent) = missing.last_mut() {
+            *parent -= 1;
+        }
+        if n_children > 0 {
+            missing.push(n_children);
+        }
+        if missing.len() > SCHEMA_DEPTH_MAX {
+            return Err("its columns are nested too deeply");
+        }
+    }
+    Ok(())
+}
+
+fn schema_children(reader: &mut Reader<'_>) -> Result<usize> {
+    let mut n_children = 0;
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        if id == 5 {
+            n_children = usize::try_from(reader.number(kind)?)
+                .map_err(|_| "a column claims a negative number of columns in it")?;
+        } else {
+            reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+        }
+    }
+    Ok(n_children)
+}
+
+/// Reads the page header at the beginning of some bytes; gives also where it ends.
+pub(super) fn page_header(bytes: &[u8]) -> Result<(PageHeader, usize)> {
+    let mut reader = Reader { rest: bytes };
+    let mut page = PageHeader {
+        is_compressed: true,
+        ..PageHeader::default()
+    };
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        match (id, kind) {
+            (2, _) => page.uncompressed = reader.size(kind)?,
+            (3, _) => page.compressed = reader.size(kind)?,
+            (5 | 7, STRUCT) => {
+                page.is_dictionary = id == 7;
+                let mut last = 0;
+                while let Some((id, kind)) = reader.field(&mut last)? {
+                    match id {
+                        1 => page.n_values = reader.size(kind)?,
+                        2 => page.encoding = reader.number(kind)?,
+                        _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+                    }
+                }
+            }
+            (8, STRUCT) => data_page_v2(&mut reader, &mut page)?,
+            _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+        }
+    }
+    Ok((page, bytes.len() - reader.rest.len()))
+}
+
+fn data_page_v2(reader: &mut Reader<'_>, page: &mut PageHeader) -> Result<()> {
+    let mut levels = 0;
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        match id {
+            1 => page.n_values = reader.size(kind)?,
+            4 => page.encoding = reader.number(kind)?,
+            5 | 6 => levels += reader.size(kind)?,
+            7 => page.is_compressed = kind == TRUE,
+            _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+        }
+    }
+    page.levels = Some(levels);
+    Ok(())
+}
+
+/// A number of variable length, and what is after it.
+pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut reader = Reader { rest: bytes };
+    Some((reader.varint().ok()?, reader.rest))
+}
+
+struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl Reader<'_> {
+    fn byte(&mut self) -> Result<u8> {
+        let (byte, rest) = self.rest.split_first().ok_or(ENDS_EARLY)?;
+        self.rest = rest;
+        Ok(*byte)
+    }
+
+    fn pass(&mut self, n_bytes: u64) -> Result<()> {
+        let n_bytes = usize::try_from(n_bytes).map_err(|_| ENDS_EARLY)?;
+        self.rest = self.rest.get(n_bytes..).ok_or(ENDS_EARLY)?;
+        Ok(())
+    }
+
+    fn varint(&mut self) -> Result<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        Err("a number is too long")
+    }
+
+    fn zigzag(&mut self) -> Result<i64> {
+        let value = self.varint()?;
+        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+    }
+
+    /// An integer field's value.
+    fn number(&mut self, kind: u8) -> Result<i64> {
+        match kind {
+            BYTE => Ok(i64::from(self.byte()?)),
+            4..=I64 => self.zigzag(),
+            _ => Err("a field that should be a number is none"),
+        }
+    }
+
+    /// A field's value that cannot be negative.
+    fn size(&mut self, kind: u8) -> Result<u64> {
+        u64::try_from(self.number(kind)?).map_err(|_| "a size is negative")
+    }
+
+    /// The next field's id and type; `None` where the structure ends.
+    fn field(&mut self, last: &mut i64) -> Result<Option<(i64, u8)>> {
+        let byte = self.byte()?;
+        let (delta, kind) = (byte >> 4, byte & 0x0f);
+        if kind == 0 {
+            return Ok(None);
+        }
+        *last = if delta == 0 {
+            self.zigzag()?
+        } else {
+            *last + i64::from(delta)
+        };
+        Ok(Some((*last, kind)))
+    }
+
+    /// The number of a list's elements, each of which takes a byte at least.
+    fn list(&mut self, expected: u8) -> Result<usize> {
+        let (n_elements, kind) = self.list_header()?;
+        if n_elements > 0 && kind != expected {
+            return Err("a list holds what it should not");
+        }
+        Ok(n_elements)
+    }
+
+    fn list_header(&mut self) -> Result<(usize, u8)> {
+        let byte = self.byte()?;
+        let n_elements = match byte >> 4 {
+            15 => self.varint()?,
+            few => u64::from(few),
+        };
+        let n_elements = usize::try_from(n_elements).ok();
+        let n_elements = n_elements.filter(|n_elements| *n_elements <= self.rest.len());
+        let n_elements = n_elements.ok_or("a list claims more elements than there are bytes")?;
+        Ok((n_elements, byte & 0x0f))
+    }
+
+    fn skip(&mut self, kind: u8, depth: usize) -> Result<()> {
+        let below = depth.checked_sub(1).ok_or("values are nested too deeply")?;
+        match kind {
+            TRUE | FALSE => Ok(()),
+            BYTE => self.byte().map(|_| ()),
+            4..=I64 => self.varint().map(|_| ()),
+            DOUBLE => self.pass(8),
+            BINARY => {
+                let length = self.varint()?;
+                self.pass(length)
+            }
+            LIST | SET => {
+                let (n_elements, kind) = self.list_header()?;
+                (0..n_elements).try_for_each(|_| self.skip_element(kind, below))
+            }
+            MAP => {
+                let n_entries = self.varint()?;
+                if n_entries == 0 {
+                    return Ok(());
+                }
+                let kinds = self.byte()?;
+                (0..n_entries).try_for_each(|_| {
+                    self.skip_element(kinds >> 4, below)?;
+                    self.skip_element(kinds & 0x0f, below)
+                })
+            }
+            STRUCT => {
+                let mut last = 0;
+                while let Some((_, kind)) = self.field(&mut last)? {
+                    self.skip(kind, below)?;
+                }
+                Ok(())
+            }
+            _ => Err("a field has a type that does not exist"),
+        }
+    }
+
+    /// Truths have a byte of their own where they are elements.
+    fn skip_element(&mut self, kind: u8, depth: usize) -> Result<()> {
+        match kind {
+            TRUE | FALSE => self.byte().map(|_| ()),
+            kind => self.skip(kind, depth),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// The footer's fields up to the row groups: version 1, a root with one column, rows, row groups.
+    fn footer(n_children: &[u8], n_groups: &[u8]) -> Vec<u8> {
+        let mut bytes = vec![0x15, 2, 0x19, 0x2c];
+        bytes.extend([0x48, 1, b'r', 0x15]);
+        bytes.extend(n_children);
+        bytes.extend([0, 0x48, 1, b'a', 0, 0x16, 6]);
+        bytes.push(0x19);
+        bytes.extend(n_groups);
+        bytes.extend([0; 8]);
+        bytes
+    }
+
+    #[test]
+    fn a_plausible_footer_passes() {
+        assert_eq!(check_footer(&footer(&[2], &[0x1c])), Ok(()));
+    }
+
+    #[test]
+    fn counts_beyond_the_bytes_are_refused() {
+        let huge = [0xfe, 0xff, 0xff, 0xff, 0x0f];
+        assert!(check_footer(&footer(&huge, &[0x1c])).is_err());
+        let huge = [0xfc, 0xff, 0xff, 0xff, 0xff, 0x07];
+        assert!(check_footer(&footer(&[2], &huge)).is_err());
+    }
+
+    #[test]
+    fn deep_nesting_is_refused() {
+        let n_elements: usize = 100_000;
+        let mut bytes = vec![0x15, 2, 0x19, 0xfc];
+        let mut count = n_elements;
+        while count > 0x7f {
+            bytes.push(u8::try_from(count & 0x7f).unwrap() | 0x80);
+            count >>= 7;
+        }
+        bytes.push(u8::try_from(count).unwrap());
+        for _ in 0..n_elements {
+            bytes.extend([0x35, 2, 0x18, 1, b'g', 0x15, 2, 0]);
+        }
+        assert_eq!(
+            check_footer(&bytes),
+            Err("its columns are nested too deeply")
+        );
+        let deep = vec![0x1c; 100_000];
+        assert_eq!(check_footer(&deep), Err("values are nested too deeply"));
+    }
+
+    #[test]
+    fn a_page_header_is_read() {
+        // type, uncompressed 1000, compressed 500, v1 data page: 40 values, encoding 8.
+        let bytes = [
+            0x15, 0, 0x15, 0xd0, 0x0f, 0x15, 0xe8, 0x07, 0x2c, 0x15, 80, 0x15, 16, 0, 0, 9, 9,
+        ];
+        let expected = PageHeader {
+            uncompressed: 1_000,
+            compressed: 500,
+            n_values: 40,
+            encoding: 8,
+            is_compressed: true,
+            ..PageHeader::default()
+        };
+        assert_eq!(page_header(&bytes), Ok((expected, bytes.len() - 2)));
+        let negative = [0x25, 0x01, 0x00];
+        assert_eq!(page_header(&negative), Err("a size is negative"));
+    }
+}
