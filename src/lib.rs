@@ -282,7 +282,7 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
         }),
         (n_undecided > 0).then(|| {
             format!(
-                "{n_undecided} traces differ between exports that were written in the same second, so \
+                "{n_undecided} runs differ between exports that were written in the same second, so \
                  that only their paths decided which counts"
             )
         }),

@@ -228,8 +228,8 @@ impl Question<'_> {
             let of_built = self
                 .built_tallies(&built, own_feedback, request.trace_span_us)
                 .await?;
-            for id in built {
-                with_project(projects, id, |project| project.usage = Usage::Own);
+            for id in &built {
+                with_project(projects, *id, |project| project.usage = Usage::Own);
             }
             for (id, (tally, n_rootless)) in of_built {
                 with_project(projects, id, |project| {
@@ -258,8 +258,16 @@ impl Question<'_> {
             }
         }
         if self.files.has_ties() {
-            for (id, n_undecided) in self.undecided().await? {
-                with_project(projects, id, |project| project.n_undecided = n_undecided);
+            let all = projects.keys().copied();
+            let roots = Wanted {
+                projects: Some(all.filter(|id| !built.contains(id)).collect()),
+                ..self.roots.clone()
+            };
+            let runs = self.all_runs(built, request.trace_span_us);
+            for counted in [roots, runs] {
+                for (id, n_undecided) in self.undecided(&counted).await? {
+                    with_project(projects, id, |project| project.n_undecided = n_undecided);
+                }
             }
         }
         Ok(())
@@ -357,11 +365,13 @@ impl Question<'_> {
         .await
     }
 
-    /// The runs of which several records differ, where only a path decided which counts.
-    async fn undecided(&mut self) -> Result<BTreeMap<Uuid, i64>, Stop> {
-        let roots = self.roots.clone();
+    /// How many of the runs that were counted have several records that differ, where only a path decided.
+    async fn undecided(&mut self, counted: &Wanted) -> Result<BTreeMap<Uuid, i64>, Stop> {
+        if counted.projects.as_ref().is_some_and(BTreeSet::is_empty) {
+            return Ok(BTreeMap::new());
+        }
         self.step(
-            |files| files.undecided(&roots),
+            |files| files.undecided(counted),
             |_, batches| by_project(batches, count_at, add_counts),
         )
         .await

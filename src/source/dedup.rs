@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::Dedup;
 use super::file::{Rank, SourceFile};
-use super::format::{MODIFIED, RANK};
+use super::format::{FILE, MODIFIED, RANK, ROW};
 use super::listing::{Export, Listed};
 use crate::error::{Error, Result};
 use crate::runs::Column;
@@ -26,7 +26,12 @@ use crate::runs::Column;
 /// The columns that tell a run's records apart and order them, beside the rank of their export.
 pub(super) const KEY: [Column; 3] = [Column::SessionId, Column::Id, Column::EndTime];
 
-/// Marks the files whose runs may be repeated in another with the rank of their export.
+/// What orders records of a run that have both ended, or neither: the place of their file, and their row.
+pub(super) const PLACE: [&str; 2] = [FILE, ROW];
+/// What tells between which records only a path decides: their export's place, and when it was written.
+pub(super) const CLASS: [&str; 2] = [RANK, MODIFIED];
+
+/// Marks the files whose runs may be repeated in another with their rank.
 ///
 /// # Errors
 ///
@@ -40,9 +45,10 @@ pub(super) fn mark(files: &mut [Arc<SourceFile>], listed: &[Listed], dedup: Dedu
     if repeated.is_empty() {
         return Ok(());
     }
-    let ranks = ranks(listed);
+    let exports = exports(listed);
+    let mut ranked = Vec::with_capacity(repeated.len());
     for index in repeated {
-        let Some(file) = files.get_mut(index) else {
+        let Some(file) = files.get(index) else {
             continue;
         };
         if !file.format.has(Column::Id, &file.footer) {
@@ -53,14 +59,24 @@ pub(super) fn mark(files: &mut [Arc<SourceFile>], listed: &[Listed], dedup: Dedu
                     .to_owned(),
             });
         }
-        let rank = ranks.get(&file.export).copied();
-        Arc::make_mut(file).rank = rank;
+        let (modified_s, place) = exports.get(&file.export).copied().unwrap_or_default();
+        ranked.push((place, file.path.clone(), modified_s, index));
+    }
+    ranked.sort_unstable();
+    for (number, (place, _, modified_s, index)) in (0..).zip(ranked) {
+        if let Some(file) = files.get_mut(index) {
+            Arc::make_mut(file).rank = Some(Rank {
+                modified_s,
+                place,
+                file: number,
+            });
+        }
     }
     Ok(())
 }
 
-/// Exports by the time of their latest file, then by their path.
-fn ranks(listed: &[Listed]) -> BTreeMap<Export, Rank> {
+/// When each export was last written, and its place by that, then by its path.
+fn exports(listed: &[Listed]) -> BTreeMap<&Export, (i64, i64)> {
     let mut modified: BTreeMap<&Export, i64> = BTreeMap::new();
     for file in listed {
         let latest = modified.entry(&file.export).or_insert(file.modified_s);
@@ -73,7 +89,7 @@ fn ranks(listed: &[Listed]) -> BTreeMap<Export, Rank> {
     exports.sort_unstable();
     let places = (0_i64..).zip(exports);
     places
-        .map(|(place, (modified_s, export))| (export.clone(), Rank { modified_s, place }))
+        .map(|(place, (modified_s, export))| (export, (modified_s, place)))
         .collect()
 }
 
@@ -195,10 +211,10 @@ pub(super) fn newest(
         value(Column::SessionId).sort(true, false),
         value(Column::Id).sort(true, false),
         value(Column::EndTime).is_not_null().sort(false, false),
-        ident(RANK).sort(false, false),
-        // Within one export no run repeats; where one does all the same, any order will do as long as it
-        // is one.
-        value(Column::EndTime).sort(false, false),
+        ident(FILE).sort(false, false),
+        // Within one export no run repeats; where one does all the same, the last counts: any order will
+        // do as long as it is always the same one.
+        ident(ROW).sort(false, false),
     ];
     let previous = KEY.map(|column| {
         lag(value(column), Some(1), None)

@@ -48,17 +48,19 @@ pub(crate) struct SourceFile {
     pub(super) project: Constant,
     pub(super) tenant: Constant,
     pub(super) export: Export,
-    /// Where its export stands among those that may repeat its runs; `None` where none does.
+    /// Where it stands among those that may repeat its runs; `None` where none does.
     pub(super) rank: Option<Rank>,
 }
 
-/// Where an export stands among those that may repeat each other's runs.
+/// Where a file and its export stand among those that may repeat each other's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
-    /// When the latest of its files was written, whole seconds since 1970.
+    /// When the latest of the export's files was written, whole seconds since 1970.
     pub(super) modified_s: i64,
     /// Its place by that, then by its path.
     pub(super) place: i64,
+    /// The file's place by that, then by its path.
+    pub(super) file: i64,
 }
 
 /// What holds for runs of which neither their file nor its path says it.
@@ -235,6 +237,7 @@ impl SourceFile {
             id(self.tenant),
             ScalarValue::Int64(self.rank.map(|rank| rank.place)),
             ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
+            ScalarValue::Int64(self.rank.map(|rank| rank.file)),
         ];
         self.scan
             .clone()

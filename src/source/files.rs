@@ -1,4 +1,4 @@
-//! The table over files: one physical shape, many files, constants a file.
+//! The table over files: one physical shape, many files, constants a file, a number a row.
 //!
 //! It hands the engine exactly the files that a source chose, each with the values that its path or
 //! its footer proves for all its rows. Nothing here knows what a run is.
@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::datatypes::{FieldRef, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, SchemaRef};
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::config::TableParquetOptions;
 use datafusion::common::{DFSchema, Result};
@@ -20,11 +20,12 @@ use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
+use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::pages::CheckingReaders;
 
-/// Files of one shape as a table: their columns, then the constants.
+/// Files of one shape as a table: their columns, then the constants, then the number of a row in its file.
 #[derive(Debug)]
 pub(crate) struct FileTable {
     schema: TableSchema,
@@ -32,14 +33,18 @@ pub(crate) struct FileTable {
 }
 
 impl FileTable {
-    /// A table of files that all have `columns` (among others), each with a value for each constant.
+    /// A table of files that all have `columns` (among others), each with a value for each constant, and
+    /// a column `row`, which numbers the rows of a file from 0.
     pub(crate) fn new(
         columns: SchemaRef,
         constants: Vec<FieldRef>,
+        row: &str,
         files: Vec<PartitionedFile>,
     ) -> Self {
+        let row = Field::new(row, DataType::Int64, false).with_extension_type(RowNumber);
         let schema = TableSchema::builder(columns)
             .with_table_partition_cols(constants)
+            .with_virtual_columns(vec![Arc::new(row)])
             .build();
         Self { schema, files }
     }

@@ -20,7 +20,7 @@ use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, i
 use uuid::Uuid;
 
 use super::dedup;
-use super::file::{Rank, SourceFile};
+use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
 use crate::error::{Error, Result};
@@ -28,11 +28,12 @@ use crate::request::Window;
 use crate::runs::{self, Column};
 
 /// The constants of a file, in the order of [`SourceFile::partitioned`].
-const CONSTANTS: [(&str, DataType); 4] = [
+const CONSTANTS: [(&str, DataType); 5] = [
     (format::PROJECT, DataType::Utf8View),
     (format::TENANT, DataType::Utf8View),
     (format::RANK, DataType::Int64),
     (format::MODIFIED, DataType::Int64),
+    (format::FILE, DataType::Int64),
 ];
 
 /// The columns whose absence is said, and what it disables.
@@ -158,8 +159,10 @@ impl Files {
 
     /// Whether only a path decides between exports that were written in the same second.
     pub(crate) fn has_ties(&self) -> bool {
-        let ranks: BTreeSet<Rank> = self.files.iter().filter_map(|file| file.rank).collect();
-        let mut seconds = ranks.iter().map(|rank| rank.modified_s);
+        let ranks = self.files.iter().filter_map(|file| file.rank);
+        let exports: BTreeSet<(i64, i64)> =
+            ranks.map(|rank| (rank.modified_s, rank.place)).collect();
+        let mut seconds = exports.iter().map(|(modified_s, _)| *modified_s);
         let mut before = seconds.next();
         seconds.any(|second| before.replace(second) == Some(second))
     }
@@ -172,7 +175,8 @@ impl Files {
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
         let files = self.wanted(wanted).filter(|file| file.rank.is_some());
         let columns = [dedup::KEY.as_slice(), &dedup::COMPARED].concat();
-        let records = ranked(&shapes(files.cloned().collect()), &columns, wanted)?;
+        let shapes = shapes(files.cloned().collect());
+        let records = ranked(&shapes, &columns, &dedup::CLASS, wanted)?;
         records.map(dedup::undecided).transpose()
     }
 
@@ -276,22 +280,22 @@ impl Files {
             .iter()
             .chain(dedup::KEY.iter().filter(|column| !columns.contains(column)));
         let with_key: Vec<Column> = with_key.copied().collect();
-        let repeated = ranked(&shapes(repeated), &with_key, wanted)?
+        let repeated = ranked(&shapes(repeated), &with_key, &dedup::PLACE, wanted)?
             .map(|records| dedup::newest(records, columns));
         Ok(union(single.chain(repeated))?.unwrap_or(nothing(columns)?))
     }
 }
 
-/// Wanted runs with the rank of their export and when that was written.
+/// Wanted runs with what ranks their files.
 fn ranked(
     shapes: &[Shape],
     columns: &[Column],
+    constants: &[&str],
     wanted: &Wanted,
 ) -> Result<Option<LogicalPlanBuilder>, DataFusionError> {
-    let kept = shapes.iter().map(|shape| {
-        let constants = [format::RANK, format::MODIFIED];
-        shape.wanted_runs(columns, &constants, wanted)?.build()
-    });
+    let kept = shapes
+        .iter()
+        .map(|shape| shape.wanted_runs(columns, constants, wanted)?.build());
     Ok(union(kept)?.map(LogicalPlanBuilder::new))
 }
 
@@ -358,6 +362,7 @@ impl Shape {
         let table = FileTable::new(
             self.sample.read_schema(),
             CONSTANTS.map(constant).to_vec(),
+            format::ROW,
             self.files.clone(),
         );
         let mut plan = LogicalPlanBuilder::scan("runs", provider_as_source(Arc::new(table)), None)?;
