@@ -8,13 +8,16 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::cli::runtally;
 use crate::support::reference::{Question, assert_same_documents, expected};
 use crate::support::run::{Cost, DAY_US, FIRST_MIDNIGHT_US, Run, project_id, tenant_id};
-use crate::support::write::{CostForm, Layout, ListForm, Shape, TimeForm, write};
+use crate::support::write::{
+    CostForm, IdForm, Layout, ListForm, Shape, TextForm, TimeForm, TokenForm, write,
+};
 
 /// No file of a source may be larger.
 const FILE_BYTES_MAX: u64 = 60_000;
@@ -98,6 +101,9 @@ fn make_sources() {
             fs::remove_dir_all(&source).unwrap();
         }
         write(&source, &case.runs, &case.shape);
+        for (runs, shape) in &case.others {
+            write(&source, runs, shape);
+        }
         fs::write(folder.join("args"), case.args.join("\n") + "\n").unwrap();
         for (path, text) in &case.side_files {
             fs::write(folder.join(path), text).unwrap();
@@ -132,6 +138,8 @@ struct Case {
     args: Vec<String>,
     runs: Vec<Run>,
     shape: Shape,
+    /// What other exports hold: no other runs, and no newer records.
+    others: Vec<(Vec<Run>, Shape)>,
     /// Paths below the case's folder, and texts.
     side_files: Vec<(&'static str, String)>,
     question: Question,
@@ -140,6 +148,8 @@ struct Case {
 /// All cases, by name.
 fn cases() -> Vec<Case> {
     vec![
+        converted(),
+        converted_to_text(),
         empty_window(),
         feedback_file(),
         flat_mixed(),
@@ -149,6 +159,9 @@ fn cases() -> Vec<Case> {
         no_stats(),
         number_costs(),
         own_feedback(),
+        own_usage(),
+        own_usage_window(),
+        repeated(),
         v1(),
         v2(),
         window(),
@@ -161,6 +174,7 @@ fn case(name: &'static str, args: &[&str], runs: Vec<Run>) -> Case {
         args: args.iter().map(|arg| (*arg).to_owned()).collect(),
         runs,
         shape: Shape::default(),
+        others: Vec::new(),
         side_files: Vec::new(),
         question: Question::default(),
     }
@@ -503,6 +517,142 @@ fn missing_columns() -> Case {
         },
         ..case("missing-columns", &["show", "source"], runs)
     }
+}
+
+/// What a converter may make of an export: old timestamps, decimals, narrow counts, ids as bytes, lists.
+fn converted() -> Case {
+    let cost = CostForm::Decimal(38, 18);
+    Case {
+        shape: Shape {
+            time: TimeForm::Int96,
+            cost,
+            tokens: TokenForm::Int32,
+            ids: IdForm::Binary,
+            lists: ListForm::List,
+            compression: Compression::GZIP(GzipLevel::default()),
+            row_group_rows: 10,
+            ..Shape::default()
+        },
+        question: Question {
+            cost_form: cost,
+            ..Question::default()
+        },
+        ..case(
+            "converted",
+            &["show", "source"],
+            traces(0, 12, FIRST_MIDNIGHT_US, HOUR_US),
+        )
+    }
+}
+
+/// Or texts of nearly everything, not marked as texts, and counts as doubles.
+fn converted_to_text() -> Case {
+    let args = [
+        "show",
+        "source",
+        "--since",
+        "2026-08-12T03:00:00Z",
+        "--until",
+        "2026-08-12T09:00:00.4Z",
+    ];
+    Case {
+        shape: Shape {
+            layout: Layout::Flat,
+            time: TimeForm::Text,
+            cost: CostForm::Text,
+            tokens: TokenForm::Double,
+            ids: IdForm::Quoted,
+            text: TextForm::Binary,
+            compression: Compression::ZSTD(ZstdLevel::default()),
+            ..Shape::default()
+        },
+        question: Question {
+            since_us: Some(FIRST_MIDNIGHT_US + 3 * HOUR_US),
+            until_us: Some(FIRST_MIDNIGHT_US + 9 * HOUR_US + 400_000),
+            cost_form: CostForm::Text,
+            ..Question::default()
+        },
+        ..case(
+            "converted-to-text",
+            &args,
+            traces(0, 12, FIRST_MIDNIGHT_US, HOUR_US),
+        )
+    }
+}
+
+/// Roots that carry nothing: the calls below them are summed.
+fn own_usage() -> Case {
+    let runs = traces(0, 12, FIRST_MIDNIGHT_US, HOUR_US);
+    case("own-usage", &["show", "source"], own_only(runs))
+}
+
+/// The same in a window, at whose end a call lies outside while its root is inside.
+fn own_usage_window() -> Case {
+    let mut runs = own_only(traces(0, 12, FIRST_MIDNIGHT_US, HOUR_US));
+    // A call whose root is not there.
+    runs.remove(8);
+    let args = [
+        "show",
+        "source",
+        "--since",
+        "2026-08-12T02:00:00Z",
+        "--until",
+        "2026-08-12T09:00:00.000001Z",
+    ];
+    Case {
+        question: Question {
+            since_us: Some(FIRST_MIDNIGHT_US + 2 * HOUR_US),
+            until_us: Some(FIRST_MIDNIGHT_US + 9 * HOUR_US + 1),
+            ..Question::default()
+        },
+        ..case("own-usage-window", &args, runs)
+    }
+}
+
+/// Three exports of overlapping days, in forms of their own: in the first the last runs are still
+/// pending, and the third repeats the second. Times of files, which a checkout loses, decide nothing.
+fn repeated() -> Case {
+    let runs = traces(0, 30, FIRST_MIDNIGHT_US, HOUR_US);
+    let export = |number| Shape {
+        export_id: Uuid::from_u128(number),
+        ..Shape::default()
+    };
+    let earlier = runs[..40].iter().enumerate().map(|(row, run)| {
+        let mut run = run.clone();
+        if row >= 20 {
+            run.end_us = None;
+            run.status = Some("pending".to_owned());
+            (run.total_tokens, run.total_cost) = (None, None);
+        }
+        run
+    });
+    let second = Shape {
+        layout: Layout::V2,
+        time: TimeForm::MicrosUtc,
+        ids: IdForm::Quoted,
+        ..export(2)
+    };
+    Case {
+        shape: export(3),
+        others: vec![
+            (earlier.collect(), export(1)),
+            (runs[20..].to_vec(), second),
+        ],
+        ..case("repeated", &["show", "source"], runs)
+    }
+}
+
+/// Runs whose roots do not add up what the runs below them used.
+fn own_only(mut runs: Vec<Run>) -> Vec<Run> {
+    for root in runs.iter_mut().filter(|run| run.is_root == Some(true)) {
+        (
+            root.total_tokens,
+            root.prompt_tokens,
+            root.completion_tokens,
+        ) = (None, None, None);
+        (root.total_cost, root.prompt_cost, root.completion_cost) = (None, None, None);
+    }
+    runs
 }
 
 /// Traces of a project, each a root and the call of a model in it, with outcomes of every kind in turn.
