@@ -45,6 +45,9 @@ pub struct Limits {
 
 /// Memory for what is held between rows, where no limit is given.
 const MEMORY_BYTES: usize = 2 << 30;
+/// A batch may have one row for so many bytes of a thread's memory: what is spilled is written, and read
+/// again, in whole batches of several files at once.
+const BATCH_SHARE: usize = 8 << 10;
 /// Memory for footers that are kept between their first reading and the scan.
 const FOOTER_CACHE_BYTES: usize = 128 << 20;
 
@@ -87,7 +90,10 @@ impl Engine {
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
             .build_arc()
             .map_err(engine)?;
-        let mut config = SessionConfig::new().with_target_partitions(threads);
+        let mut config = SessionConfig::new()
+            .with_target_partitions(threads)
+            .with_batch_size((bytes / threads / BATCH_SHARE).clamp(512, 8_192))
+            .with_sort_spill_reservation_bytes((bytes / threads / 16).min(10 << 20));
         // Plans of expressions and of what they are executed as differ in what they say may be null:
         // of `coalesce`, of `IS TRUE`, of unions. That is no error in ours.
         config
