@@ -251,6 +251,16 @@ fn lists() {
     insta::assert_snapshot!("list_unlimited", unlimited.0);
 }
 
+/// A narrow column is shown where a wider, more important one has no room.
+#[test]
+fn room_that_is_left_is_used() {
+    let projects = [Figures::new("support-bot", 8_210, 95, 2_130)];
+    let answer = Answer::new(&projects, &total());
+    let (text, dropped) = answer.list(Format::Table, &within(78));
+    assert_eq!(dropped, ["first token"], "{text}");
+    assert!(text.contains("trend"), "{text}");
+}
+
 #[test]
 fn lists_without_statistics() {
     let mut answer = Answer::new(&projects(), &total());
