@@ -129,7 +129,7 @@ impl Grid {
         };
         loop {
             if let Some(first) = self.room_of_first(&kept, room) {
-                return (kept, first);
+                return (self.filled(kept, first, room), first);
             }
             let expendable = |at: &usize| self.columns[*at].expendable;
             match kept
@@ -144,6 +144,23 @@ impl Grid {
         }
         // Where nothing more may go there is the first column alone.
         (vec![0], natural.min(room.saturating_sub(self.indent.len())))
+    }
+
+    /// The columns that are kept and, of those that had to go, the narrow ones for which there is room
+    /// after all without the first giving way.
+    fn filled(&self, mut kept: Vec<usize>, first: usize, room: usize) -> Vec<usize> {
+        let mut gone = self.all();
+        gone.retain(|at| !kept.contains(at));
+        gone.sort_by_key(|at| self.columns[*at].expendable);
+        for at in gone {
+            let mut more = kept.clone();
+            more.push(at);
+            more.sort_unstable();
+            if self.room_of_first(&more, room) == Some(first) {
+                kept = more;
+            }
+        }
+        kept
     }
 
     /// What some columns leave to the first; none where that is too little.

@@ -14,7 +14,7 @@ const P99_MIN: u64 = 100;
 
 /// What the mark means.
 pub(super) const P99_NOTE: &str =
-    "* 99th percentile of fewer than 100 traces: hardly more than the slowest of them";
+    "* p99 of fewer than 100 traces: hardly more than the slowest one";
 
 /// The shares of failed traces from which on they stand out.
 const NOTABLE_ERRORS: f64 = 0.05;
@@ -240,7 +240,7 @@ pub(super) fn of_documents(documents: &[TracerSession], style: &Style) -> Grid {
         ..Column::default()
     };
     Grid {
-        columns: vec![column("project", 0), column("since", 1), column("id", 2)],
+        columns: vec![column("project", 0), column("started", 1), column("id", 2)],
         rows: rows.collect(),
         least: NAME_MIN,
         ruled: true,

@@ -111,7 +111,7 @@ pub(super) fn write_one(
         facts.extend(sums(document));
         for (group, stats) in [
             ("feedback", &document.feedback_stats),
-            ("feedback of the project", &document.session_feedback_stats),
+            ("project feedback", &document.session_feedback_stats),
         ] {
             let keys = stats.iter().flatten();
             facts.extend(

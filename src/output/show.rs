@@ -1,5 +1,8 @@
 //! One project's document as groups of figures.
 
+use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::io::{self, Write};
 
 use super::Style;
@@ -16,10 +19,14 @@ const INDENT: &str = "  ";
 const LABEL: usize = 12;
 
 /// The least width of a figure, so that columns of neighbouring groups meet.
-const FIGURE: usize = 10;
+const FIGURE: usize = 9;
 
-/// As many labels of a feedback key are shown where the width is limited.
+/// The least width of a figure of feedback, of which there are more.
+const SCORE: usize = 8;
+
+/// As many labels of a feedback key are shown where the width is limited, and so much of each.
 const N_LABELS_MAX: usize = 12;
+const LABEL_MAX: usize = 24;
 
 /// Writes the groups. Returns the names of the columns for which there was no room.
 pub(super) fn write(
@@ -39,12 +46,15 @@ pub(super) fn write(
     if document.run_count.is_some() {
         writeln!(out)?;
         facts(out, &traces(document, overview, style), style)?;
-        for grid in figures(document, overview) {
+        for grid in figures(document, overview, style) {
             writeln!(out)?;
-            dropped.extend(grid.write(out, style)?);
+            for name in grid.write(out, style)? {
+                if !dropped.contains(&name) {
+                    dropped.push(name);
+                }
+            }
         }
     }
-    dropped.dedup();
     Ok(dropped)
 }
 
@@ -147,13 +157,15 @@ fn known<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> Cell {
 }
 
 /// Percentiles, sums and feedback, each as a small table.
-fn figures(document: &TracerSession, overview: Option<&Overview>) -> Vec<Grid> {
+fn figures(document: &TracerSession, overview: Option<&Overview>, style: &Style) -> Vec<Grid> {
     let mut grids = vec![percentiles(document, overview), sums(document)];
-    grids.extend(feedback("feedback", document.feedback_stats.as_ref()));
-    grids.extend(feedback(
-        "of the project",
-        document.session_feedback_stats.as_ref(),
-    ));
+    let room = style.width.map(|_| LABEL_MAX);
+    for (title, stats) in [
+        ("feedback", &document.feedback_stats),
+        ("project feedback", &document.session_feedback_stats),
+    ] {
+        grids.extend(feedback(title, stats.as_ref(), room));
+    }
     grids
 }
 
@@ -209,7 +221,12 @@ fn percentiles(document: &TracerSession, overview: Option<&Overview>) -> Grid {
         rows.push(Row::Note(P99_NOTE.to_owned()));
     }
     let p99 = if has_mark { "p99 " } else { "p99" };
-    table("", &[("p50", 1), ("p95", 4), (p99, 3), ("n", 2)], rows)
+    table(
+        "",
+        &[("p50", 1), ("p95", 4), (p99, 3), ("n", 2)],
+        FIGURE,
+        rows,
+    )
 }
 
 fn sums(document: &TracerSession) -> Grid {
@@ -232,13 +249,19 @@ fn sums(document: &TracerSession) -> Grid {
         line("tokens", tokens.map(|n| known(n, units::count))),
         line("cost", costs.map(cost)),
     ];
-    table("", &[("total", 1), ("prompt", 2), ("completion", 3)], rows)
+    table(
+        "",
+        &[("total", 1), ("prompt", 2), ("completion", 3)],
+        FIGURE,
+        rows,
+    )
 }
 
-/// Feedback with a row a key; nothing where there is none.
+/// Feedback with a row a key, and its labels within a room each; nothing where there is none.
 fn feedback(
     title: &'static str,
-    stats: Option<&std::collections::BTreeMap<String, FeedbackStats>>,
+    stats: Option<&BTreeMap<String, FeedbackStats>>,
+    room: Option<usize>,
 ) -> Option<Grid> {
     let stats = stats.filter(|stats| !stats.is_empty())?;
     let mut rows = Vec::new();
@@ -247,7 +270,7 @@ fn feedback(
         let key = Cell::new(plain_text(key), Tone::Faint);
         rows.push(Row::Cells(std::iter::once(key).chain(figures).collect()));
         if !stats.values.is_empty() {
-            rows.push(Row::Note(labels(stats, Some(N_LABELS_MAX))));
+            rows.push(Row::Note(labels(stats, room)));
         }
     }
     let columns = [
@@ -258,7 +281,7 @@ fn feedback(
         ("max", 5),
         ("errors", 3),
     ];
-    Some(table(title, &columns, rows))
+    Some(table(title, &columns, SCORE, rows))
 }
 
 /// n, mean, deviation, extremes, failures.
@@ -274,25 +297,32 @@ pub(super) fn feedback_figures(stats: &FeedbackStats) -> [Cell; 6] {
     ]
 }
 
-/// Labels and how often each was given, the most frequent first.
-pub(super) fn labels(stats: &FeedbackStats, n_max: Option<usize>) -> String {
+/// Labels and how often each was given, the most frequent first; where there is a room for each, only
+/// some of them.
+pub(super) fn labels(stats: &FeedbackStats, room: Option<usize>) -> String {
     let mut labels: Vec<(&String, u64)> =
         stats.values.iter().map(|(label, n)| (label, *n)).collect();
-    labels.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
-    let n_shown = n_max.map_or(labels.len(), |n_max| n_max.min(labels.len()));
-    let n_hidden = labels.len() - n_shown;
-    let shown = labels[..n_shown].iter();
-    let mut texts: Vec<String> = shown
-        .map(|(label, n)| format!("{} {}", plain_text(label), units::count(*n)))
-        .collect();
-    if n_hidden > 0 {
-        texts.push(format!("{n_hidden} more"));
+    labels.sort_by_key(|(_, n)| Reverse(*n));
+    let n_shown = room.map_or(labels.len(), |_| N_LABELS_MAX.min(labels.len()));
+    let mut texts: Vec<String> = Vec::with_capacity(n_shown + 1);
+    for (label, n) in &labels[..n_shown] {
+        let label = plain_text(label);
+        let label = room.map_or(Cow::Borrowed(&*label), |room| shortened(&label, room));
+        texts.push(format!("{label} {}", units::count(*n)));
+    }
+    if n_shown < labels.len() {
+        texts.push(format!("{} more", labels.len() - n_shown));
     }
     texts.join(", ")
 }
 
 /// A small table: labels, and figures under titles; the second number says which go first.
-fn table(title: &'static str, columns: &[(&'static str, u8)], rows: Vec<Row>) -> Grid {
+fn table(
+    title: &'static str,
+    columns: &[(&'static str, u8)],
+    floor: usize,
+    rows: Vec<Row>,
+) -> Grid {
     let label = Column {
         title,
         floor: LABEL,
@@ -301,7 +331,7 @@ fn table(title: &'static str, columns: &[(&'static str, u8)], rows: Vec<Row>) ->
     let figures = columns.iter().map(|(title, expendable)| Column {
         name: title.trim_end(),
         title,
-        floor: FIGURE.max(width(title)),
+        floor: floor.max(width(title)),
         expendable: *expendable,
         ..Column::default()
     });

@@ -15,7 +15,7 @@ const MICROSECOND: u128 = 1_000;
 const MILLISECOND: u128 = 1_000_000;
 const SECOND: u128 = 1_000_000_000;
 
-/// Cents, and a dollar, in pico-dollars.
+/// A cent in pico-dollars.
 const CENT: u128 = 10_000_000_000;
 
 /// A figure, or the dash.

@@ -32,3 +32,5 @@ mod face;
 mod imports;
 /// The README's commands run and say what it says.
 mod readme;
+/// Tables, CSV and Markdown of ordinary and of hostile projects.
+mod tables;
