@@ -23,6 +23,7 @@
 //! | `request` | what is asked: projects, window |
 //! | `source` | where runs lie: files, their formats, their footers, the side files |
 //! | `runs` | the canonical table: one row a run |
+//! | `traces` | runs → one row a trace, where roots carry only what they used themselves |
 //! | `tally` | the mergeable aggregate of traces: counts, exact sums, sketches, feedback |
 //! | `plan` | runs → tallies as query plans |
 //! | `engine` | executes plans within threads and memory |

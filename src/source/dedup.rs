@@ -198,8 +198,8 @@ impl<'a, T: Ord + Copy> Furthest<'a, T> {
 
 /// Runs with the rank of their export → the newest record of each run. Runs without an id are all kept.
 ///
-/// In the order of projects, ids and records, the first of each id. Not a window a run: the engine needs
-/// six times as long for a million small ones.
+/// In the order of projects, ids and records, the first of each id. Not a window for each run: the
+/// engine needs far longer for a million small ones than for a large one.
 pub(super) fn newest(
     runs: LogicalPlanBuilder,
     columns: &[Column],
