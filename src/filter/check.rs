@@ -2,7 +2,7 @@
 
 use serde_json::Map;
 
-use super::error::{Problem, meant};
+use super::error::{Problem, nearest};
 use super::field::{Kind, operators_in_words};
 use super::parse::{Term, TermKind, cut};
 use super::value::{parse_duration, parse_time};
@@ -51,7 +51,8 @@ fn comparison(term: &Term, name: &str, args: &[Term]) -> Result<Comparison, Prob
     let Some(operator) = Operator::named(name) else {
         let words = Operator::ALL.iter().map(|operator| operator.name());
         let message = format!("`{}` is no function", cut(name));
-        let hint = meant(name, CONNECTIVES.into_iter().chain(words));
+        let hint = nearest(name, CONNECTIVES.into_iter().chain(words));
+        let hint = hint.map(|name| format!("did you mean `{name}`?"));
         return Err(Problem::new(term.span.start, message).with_hint(hint));
     };
     let [field_term, value_term] = exactly(term, args, name, "a field and a value")?;
@@ -114,7 +115,9 @@ fn subject(term: &Term) -> Result<Subject, Problem> {
     let field = Field::named(name).ok_or_else(|| {
         let names = Field::ALL.iter().map(|field| field.name());
         let message = format!("there is no field `{}`", cut(word));
-        Problem::new(term.span.start, message).with_hint(meant(name, names))
+        let prefix = if of_root { ROOT } else { "" };
+        let hint = nearest(name, names).map(|name| format!("did you mean `{prefix}{name}`?"));
+        Problem::new(term.span.start, message).with_hint(hint)
     })?;
     Ok(Subject { field, of_root })
 }
@@ -155,7 +158,24 @@ fn mismatch(term: &Term, subject: Subject, operator: Operator) -> Problem {
         operator.expected(subject.field),
         found(term)
     );
-    Problem::new(term.span.start, message).with_hint(quotes_hint(term))
+    let hint = match &term.kind {
+        TermKind::Text(text) if subject.field == Field::Tags && operator != Operator::In => {
+            Some(format!(
+                "to find a tag, write has({subject}, {})",
+                Value::text(cut(text))
+            ))
+        }
+        TermKind::Number(number) if is_too_long(number) => {
+            Some("a number has at most 20 digits before the point and 18 after it".to_owned())
+        }
+        _ => quotes_hint(term),
+    };
+    Problem::new(term.span.start, message).with_hint(hint)
+}
+
+/// Whether a text is a number that has too many digits.
+fn is_too_long(number: &str) -> bool {
+    Number::parse(number).is_none() && number.parse::<f64>().is_ok_and(f64::is_finite)
 }
 
 fn expected(term: &Term, what: &str) -> Problem {
@@ -178,8 +198,10 @@ fn found(term: &Term) -> String {
 
 /// Says of a word where a value should be what was probably meant.
 fn quotes_hint(term: &Term) -> Option<String> {
-    let TermKind::Word(word) = term.kind else {
-        return None;
+    let word = match term.kind {
+        TermKind::Word(word) => word,
+        TermKind::Number(word) if word.ends_with(char::is_alphabetic) => word,
+        _ => return None,
     };
     let constants = ["true", "false", "null"];
     match word {

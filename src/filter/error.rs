@@ -77,12 +77,13 @@ impl std::error::Error for FilterError {}
 impl Display for FilterError {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let (before, after) = self.text.split_at_checked(self.at()).unwrap_or_default();
-        let before = before.chars().rev().map(shown);
-        let (mut before, column) = within(before, before_room(&self.text, self.at()));
+        let (after, n_after) = within(after.chars().map(shown), COLUMNS_AROUND);
+        // Columns that the end of the text leaves show more of its beginning.
+        let room = 2 * COLUMNS_AROUND - n_after.min(COLUMNS_AROUND);
+        let (mut before, n_before) = within(before.chars().rev().map(shown), room);
         before.reverse();
-        let (after, _) = within(after.chars().map(shown), COLUMNS_AROUND);
         let (before, after) = (before.concat(), after.concat());
-        let column = column + 1;
+        let column = n_before + 1;
         write!(
             f,
             "{}\n  {before}{after}\n  {:>column$}",
@@ -90,13 +91,6 @@ impl Display for FilterError {
             '^'
         )
     }
-}
-
-/// Columns before the place: those that the end of the text leaves may be used as well.
-fn before_room(text: &str, at: usize) -> usize {
-    let after = text.get(at..).unwrap_or_default().chars();
-    let n_after = after.take(COLUMNS_AROUND).count();
-    2 * COLUMNS_AROUND - n_after
 }
 
 /// As many of the characters as fit, the last one an ellipsis where not all do; and their columns.
@@ -142,9 +136,4 @@ pub(super) fn nearest(
         .filter(|(distance, other)| *distance <= other.len().min(n_chars).div_ceil(3).min(3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, other)| other)
-}
-
-/// The hint that names the word that was probably meant.
-pub(super) fn meant(word: &str, words: impl Iterator<Item = &'static str>) -> Option<String> {
-    nearest(word, words).map(|word| format!("did you mean `{word}`?"))
 }

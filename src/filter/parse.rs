@@ -7,8 +7,8 @@ use winnow::error::{ErrMode, ModalResult, ParserError};
 use winnow::stream::{AsChar, LocatingSlice, Location};
 use winnow::token::{any, one_of, take_while};
 
-use super::Span;
 use super::error::Problem;
+use super::{Field, Span};
 
 /// How deep calls and lists may stand in each other.
 pub(super) const DEPTH_MAX: usize = 100;
@@ -58,12 +58,16 @@ fn whole<'i>(input: &mut Input<'i>) -> Parsed<Term<'i>> {
     multispace0.parse_next(input)?;
     let filter = term(input, 0)?;
     multispace0.parse_next(input)?;
-    let message = match (peek(opt(any)).parse_next(input)?, &filter.kind) {
-        (None, _) => return Ok(filter),
-        (_, TermKind::Word(word)) => format!("expected `(` after `{}`", cut(word)),
-        _ => "expected the end of the filter".to_owned(),
+    if peek(opt(any)).parse_next(input)?.is_none() {
+        return Ok(filter);
+    }
+    let at = input.current_token_start();
+    let TermKind::Word(word) = filter.kind else {
+        return Err(failure(input, "expected the end of the filter"));
     };
-    Err(failure(input, message))
+    let problem = Problem::new(at, format!("expected `(` after `{}`", cut(word)));
+    let hint = Field::named(word).map(|_| format!("write comparisons as eq({word}, …)"));
+    Err(ErrMode::Cut(problem.with_hint(hint)))
 }
 
 /// Backtracks where no term begins.
@@ -181,16 +185,12 @@ fn unicode(input: &mut Input<'_>) -> Parsed<char> {
             .verify_map(|digits| u16::from_str_radix(digits, 16).ok())
             .parse_next(input)
     };
-    (unit, opt(preceded("\\u", unit)))
-        .verify_map(|(first, second)| {
-            let units = [Some(first), second];
-            let mut chars = char::decode_utf16(units.into_iter().flatten());
-            match (chars.next(), chars.next()) {
-                (Some(Ok(char)), None) => Some(char),
-                _ => None,
-            }
-        })
-        .parse_next(input)
+    let one = unit.verify_map(|unit| char::from_u32(unit.into()));
+    let two = (unit, preceded("\\u", unit)).verify_map(|(high, low)| {
+        let mut chars = char::decode_utf16([high, low]);
+        chars.next()?.ok()
+    });
+    alt((one, two)).parse_next(input)
 }
 
 fn failure(input: &Input<'_>, message: impl Into<String>) -> ErrMode<Problem> {

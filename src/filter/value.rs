@@ -151,8 +151,8 @@ pub fn parse_duration(text: &str) -> Option<i64> {
         .units()
         .checked_mul(us_per_unit)?;
     let magnitude = money::divide_half_even(units.unsigned_abs(), Number::ONE.unsigned_abs());
-    let magnitude = i64::try_from(magnitude).ok()?;
-    Some(if units < 0 { -magnitude } else { magnitude })
+    let magnitude = i128::try_from(magnitude).ok()?;
+    i64::try_from(if units < 0 { -magnitude } else { magnitude }).ok()
 }
 
 /// Reads a time: RFC 3339, UTC where it names no offset, or a date, meaning its midnight UTC.
