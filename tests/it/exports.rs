@@ -52,7 +52,7 @@ fn documents(answer: &Sessions) -> String {
 
 /// Whether runs were compared with each other.
 fn was_deduplicated(answer: &Sessions) -> bool {
-    answer.explain().contains("WindowAggExec")
+    answer.explain().contains("is_newest")
 }
 
 fn has_spilled(answer: &Sessions) -> bool {
