@@ -55,7 +55,7 @@ impl From<Exit> for ExitCode {
 impl From<&Error> for Exit {
     fn from(error: &Error) -> Self {
         match error {
-            Error::Usage { .. } | Error::AmbiguousProject { .. } => Self::Usage,
+            Error::Usage { .. } | Error::Filter(_) | Error::AmbiguousProject { .. } => Self::Usage,
             Error::NoSuchProject { .. } => Self::NoSuchProject,
             _ => Self::Failed,
         }

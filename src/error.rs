@@ -1,7 +1,7 @@
 //! What can go wrong, as few kinds as a caller can act on.
 //!
-//! Every kind holds its facts as fields; `Display` gives them as one lowercase line and never repeats
-//! its source. A kind that knows what the user could do next says so in [`Error::hint`].
+//! Every kind holds its facts as fields; `Display` gives them as one lowercase line (a wrong filter
+//! follows, with a caret below the place) and never repeats its source. A kind that knows what the user could do next says so in [`Error::hint`].
 
 use std::path::PathBuf;
 
@@ -29,6 +29,10 @@ pub enum Error {
         /// What to write instead, where that is known.
         hint: Option<String>,
     },
+
+    /// A filter that is none; three lines, of which the last points at the place.
+    #[error(transparent)]
+    Filter(#[from] crate::filter::FilterError),
 
     /// No project has this id or name.
     #[error("no project is called {asked:?}")]
@@ -113,6 +117,7 @@ impl Error {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Usage { hint, .. } => hint.clone(),
+            Self::Filter(error) => error.hint().map(str::to_owned),
             Self::NoSuchProject { existing, .. } if existing.is_empty() => None,
             Self::NoSuchProject { existing, .. } => {
                 Some(format!("the source has {}", existing.join(", ")))

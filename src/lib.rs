@@ -21,6 +21,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | `request` | what is asked: projects, window |
+//! | `filter` | the filter language: text → tree → what it means |
 //! | `source` | where runs lie: files, their formats, their footers, the side files |
 //! | `runs` | the canonical table: one row a run |
 //! | `traces` | runs → one row a trace, where roots carry only what they used themselves |
@@ -43,6 +44,7 @@
 mod document;
 mod engine;
 mod error;
+pub mod filter;
 pub mod generate;
 pub mod output;
 mod plan;
@@ -61,6 +63,7 @@ pub use document::{
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
+pub use filter::{Filter, FilterError};
 pub use request::{Clock, Projects, Request, Usage, Window};
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};

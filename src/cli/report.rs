@@ -15,6 +15,11 @@ pub(super) fn error(error: &Error, as_json: bool) {
     let hint = error.hint();
     if as_json {
         let mut object = object(kind(error), &text, hint.as_deref(), Exit::from(error));
+        if let Error::Filter(wrong) = error {
+            object["error"]["message"] = json!(wrong.message());
+            object["error"]["filter"] = json!(wrong.text());
+            object["error"]["at"] = json!(wrong.at());
+        }
         let path = match error {
             Error::BadInput { path, .. } | Error::NoInput { path, .. } | Error::Io { path, .. } => {
                 Some(path)
@@ -114,6 +119,7 @@ fn object(kind: &str, message: &str, hint: Option<&str>, exit: Exit) -> Value {
 fn kind(error: &Error) -> &'static str {
     match error {
         Error::Usage { .. } => "usage",
+        Error::Filter(_) => "filter",
         Error::NoSuchProject { .. } => "no_such_project",
         Error::AmbiguousProject { .. } => "ambiguous_project",
         Error::NoInput { .. } => "no_input",

@@ -234,7 +234,7 @@ fn shift_right_half_even(value: u128, shift: u32) -> u128 {
 }
 
 /// `value / divisor`, half to even; `divisor` is 10 to 10³⁸.
-fn divide_half_even(value: u128, divisor: u128) -> u128 {
+pub(crate) fn divide_half_even(value: u128, divisor: u128) -> u128 {
     let (quotient, rest) = (value / divisor, value % divisor);
     let up = match (rest * 2).cmp(&divisor) {
         std::cmp::Ordering::Less => false,

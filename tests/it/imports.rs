@@ -13,10 +13,12 @@ use std::path::Path;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Instants as text: plain arithmetic.
     ("time", &[]),
+    // Values of a filter are exact costs and times.
+    ("filter", &["tally::money", "time"]),
     // Moments are read and shown.
     ("request", &["time"]),
-    // The kinds of error contain that of the side files.
-    ("error", &["source::projects"]),
+    // The kinds of error contain those of the filter and the side files.
+    ("error", &["filter", "source::projects"]),
     // Costs become pico-dollars and texts times while runs are read.
     ("runs", &["tally::money", "time"]),
     // Runs grouped to traces; sums are the tally's checked ones.
@@ -57,6 +59,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
 /// Where neither the query engine nor its arrays may be named: pure logic that any program could use.
 const PURE: &[&str] = &[
     "document",
+    "filter",
     "request",
     "tally/exact",
     "tally/feedback",
