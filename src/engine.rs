@@ -18,11 +18,13 @@ use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::execution::context::{SessionConfig, SessionContext};
-use datafusion::execution::memory_pool::{FairSpillPool, TrackConsumersPool};
+use datafusion::execution::memory_pool::{
+    FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool,
+};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
-use datafusion::physical_plan::{ExecutionPlan, collect};
-use futures::FutureExt;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
+use futures::{FutureExt, TryStreamExt};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -178,58 +180,76 @@ impl Engine {
             .and_then(|table| scan("tallies", table))
             .and_then(plan::merge)
             .map_err(engine)?;
-        let batches = self.execute(plan, &mut Vec::new()).await;
-        let batches = batches.map_err(|failure| match failure {
-            Failure::Error(error) => Error::BadData {
-                problem: message(&error),
+        let mut projects = BTreeMap::new();
+        let mut plans = Vec::new();
+        let merged = self.execute(plan, &mut plans, |batch| {
+            by_project(&mut projects, batch, Tally::from_row, |sum, more| {
+                sum.merge(&more)
+            })
+        });
+        merged.await.map_err(|error| match cause(&error) {
+            Some(cause) => Error::BadData {
+                problem: message(cause),
             },
-            failure => failure.into(),
+            None => error,
         })?;
-        by_project(&batches, Tally::from_row, |sum, more| sum.merge(&more))
+        Ok(projects)
     }
 
-    /// Executes a plan; the result has its batches, the plan is kept for what it measured.
+    /// Executes a plan and hands over its batches as they come; the plan is kept for what it measured.
     async fn execute(
         &self,
         plan: LogicalPlan,
         plans: &mut Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Vec<RecordBatch>, Failure> {
-        guarded(async {
+        mut read: impl FnMut(&RecordBatch) -> Result<()>,
+    ) -> Result<()> {
+        let mut batches = guarded(async {
             let physical = self.ctx.state().create_physical_plan(&plan).await?;
             plans.push(Arc::clone(&physical));
             if let Ok(mut underway) = self.underway.lock() {
                 underway.push(Arc::clone(&physical));
             }
-            collect(physical, self.ctx.task_ctx()).await
+            execute_stream(physical, self.ctx.task_ctx())
         })
-        .await
+        .await?;
+        while let Some(batch) = guarded(batches.try_next()).await? {
+            read(&batch)?;
+        }
+        Ok(())
+    }
+
+    /// Sets memory aside that is held between plans.
+    fn reserve(&self, what: &str, bytes: usize) -> Result<MemoryReservation> {
+        let reservation = MemoryConsumer::new(what).register(&self.ctx.runtime_env().memory_pool);
+        match reservation.try_grow(bytes) {
+            Ok(()) => Ok(reservation),
+            Err(error) => Err(failure(error).into()),
+        }
     }
 }
 
 /// Reads rows that begin with a project's id; several of one project (differently written ids) are
 /// merged.
 fn by_project<T>(
-    batches: &[RecordBatch],
+    projects: &mut BTreeMap<Uuid, T>,
+    batch: &RecordBatch,
     read: impl Fn(&RecordBatch, usize) -> Result<T>,
     merge: impl Fn(&mut T, T) -> Result<()>,
-) -> Result<BTreeMap<Uuid, T>> {
-    let mut projects = BTreeMap::new();
-    for batch in batches {
-        for row in 0..batch.num_rows() {
-            let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
-            let project = project.ok_or_else(source::no_project)?;
-            let value = read(batch, row)?;
-            match projects.entry(project) {
-                Entry::Vacant(entry) => {
-                    entry.insert(value);
-                }
-                Entry::Occupied(mut entry) => {
-                    merge(entry.get_mut(), value)?;
-                }
+) -> Result<()> {
+    for row in 0..batch.num_rows() {
+        let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
+        let project = project.ok_or_else(source::no_project)?;
+        let value = read(batch, row)?;
+        match projects.entry(project) {
+            Entry::Vacant(entry) => {
+                entry.insert(value);
+            }
+            Entry::Occupied(mut entry) => {
+                merge(entry.get_mut(), value)?;
             }
         }
     }
-    Ok(projects)
+    Ok(())
 }
 
 /// The scans at the bottom of a plan.
@@ -276,10 +296,7 @@ async fn guarded<T>(
 ) -> Result<T, Failure> {
     match AssertUnwindSafe(execution).catch_unwind().await {
         Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(match error.find_root() {
-            DataFusionError::ResourcesExhausted(problem) => Failure::Memory(problem.clone()),
-            _ => Failure::Error(error),
-        }),
+        Ok(Err(error)) => Err(failure(error)),
         Err(panic) => Err(Failure::Panic(
             panic
                 .downcast_ref::<String>()
@@ -287,6 +304,21 @@ async fn guarded<T>(
                 .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
                 .unwrap_or_else(|| "a panic".to_owned()),
         )),
+    }
+}
+
+fn failure(error: DataFusionError) -> Failure {
+    match error.find_root() {
+        DataFusionError::ResourcesExhausted(problem) => Failure::Memory(problem.clone()),
+        _ => Failure::Error(error),
+    }
+}
+
+/// The engine's own error under one of ours.
+fn cause(error: &Error) -> Option<&DataFusionError> {
+    match error {
+        Error::Engine(cause) => cause.downcast_ref(),
+        _ => None,
     }
 }
 

@@ -21,6 +21,7 @@ use chrono_tz::Tz;
 use crate::document::{Overview, TracerSession};
 
 pub use text::plain_text;
+pub use units::{amount, count};
 
 /// How documents are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -28,6 +28,7 @@ use file::Assumed;
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
 
+pub(crate) use dedup::Newest;
 pub(crate) use scan::{Facts, Files, Wanted, no_project, uuid_at};
 
 /// How many projects an error shows.

@@ -99,8 +99,6 @@ fn measure(column: Column) -> Result<Option<Expr>> {
 }
 
 /// Whether a run is its trace's root; null where nothing says so.
-///
-/// Not `IS TRUE`: the engine's logical and physical plans disagree on whether that may be null.
 fn is_root() -> Expr {
     ident(Column::IsRoot.name())
 }

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use runtally::Engine;
+use runtally::output::amount;
 
 /// What takes less long shows nothing.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -65,8 +66,8 @@ fn show(engine: &Engine, n_bytes_there: u64, is_over: &AtomicBool) {
                 "{n_files}/{n_files_there} files · {} of {} · {} runs · {} runs/s",
                 ByteSize(progress.n_bytes),
                 ByteSize(n_bytes_there),
-                short(progress.n_rows),
-                short(per_second(progress.n_rows, began.elapsed())),
+                amount(progress.n_rows.into()),
+                amount(per_second(progress.n_rows, began.elapsed()).into()),
             )
         });
         bar.tick();
@@ -79,30 +80,12 @@ fn per_second(n: u64, elapsed: Duration) -> u64 {
     n.saturating_mul(1_000) / milliseconds.max(1)
 }
 
-/// A count in three digits and a unit.
-fn short(n: u64) -> String {
-    let (unit, name) = match n {
-        0..10_000 => return n.to_string(),
-        10_000..1_000_000 => (1_000, "k"),
-        1_000_000..1_000_000_000 => (1_000_000, "M"),
-        _ => (1_000_000_000, "B"),
-    };
-    let tenths = n * 10 / unit;
-    if tenths < 1_000 {
-        format!("{}.{} {name}", tenths / 10, tenths % 10)
-    } else {
-        format!("{} {name}", tenths / 10)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn counts_are_short() {
-        let texts = [7, 9_999, 10_000, 635_400, 2_910_000_000].map(short);
-        assert_eq!(texts, ["7", "9999", "10.0 k", "635 k", "2.9 B"]);
+    fn a_rate_is_of_a_second() {
         assert_eq!(per_second(500, Duration::from_millis(250)), 2_000);
     }
 }

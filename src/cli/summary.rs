@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use chrono::DateTime;
 use chrono_tz::Tz;
+use runtally::output::count;
 use runtally::{Sessions, Timestamp, Usage, Window};
 
 /// Between the parts of the line.
@@ -20,10 +21,13 @@ pub(super) fn line(answer: &Sessions, window: &Window, zone: Tz, took: Duration)
             Usage::Own => "usage summed over all runs",
             Usage::Auto => "usage from roots or summed over all runs, by project",
         };
-        parts.push(format!("{} traces", total.n_traces));
+        parts.push(format!("{} traces", count(total.n_traces)));
         parts.push(usage.to_owned());
         if answer.n_rootless > 0 {
-            parts.push(format!("{} of them without their root", answer.n_rootless));
+            parts.push(format!(
+                "{} of them without their root",
+                count(answer.n_rootless)
+            ));
         }
         parts.push("percentiles exact to 256 values, then within 0.1 %".to_owned());
     }

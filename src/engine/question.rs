@@ -12,17 +12,18 @@ use datafusion::arrow::array::{Array, AsArray, LargeBinaryArray, RecordBatch, St
 use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use uuid::Uuid;
 
-use super::{Engine, Failure, bad_data, by_project, message, scan};
+use super::{Engine, Failure, bad_data, by_project, cause, message, scan};
 use crate::error::{Error, Result, SkippedFile};
 use crate::plan;
 use crate::request::{Projects, Request, Usage};
 use crate::source::projects::FeedbackRecord;
-use crate::source::{Facts, Files, Source, Wanted};
+use crate::source::{Facts, Files, Newest, Source, Wanted};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
 
@@ -112,7 +113,9 @@ async fn attempt_all(
             window: request.window,
             projects: None,
             only_roots: true,
+            newest: None,
         },
+        reserved: Vec::new(),
         plans: Vec::new(),
     };
     engine.begin();
@@ -186,6 +189,8 @@ struct Question<'a> {
     skips: bool,
     /// The root runs that are asked for.
     roots: Wanted,
+    /// Memory set aside for where the newest records stand.
+    reserved: Vec<MemoryReservation>,
     plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
@@ -193,9 +198,7 @@ impl Question<'_> {
     /// What is known of the projects without their traces.
     async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>, Stop> {
         let mut facts = self.files.proven();
-        let scanned = self
-            .step(Files::unproven, super::super::source::Files::scanned)
-            .await?;
+        let scanned = self.step(Files::unproven, Files::scanned).await?;
         for (project, more) in scanned {
             facts.entry(project).or_default().add(more);
         }
@@ -212,22 +215,35 @@ impl Question<'_> {
         let records = source.feedback();
         let own_feedback = records.is_none();
         let projects = &mut tallied.projects;
-        let mut built: BTreeSet<Uuid> = BTreeSet::new();
+        // Those that traces are built from.
+        let mut runs = Wanted {
+            window: self.roots.window.widened(request.trace_span_us),
+            projects: Some(BTreeSet::new()),
+            only_roots: false,
+            newest: None,
+        };
         if request.usage == Usage::Own {
             can_build(projects)?;
-            built.extend(projects.keys());
+            runs.projects = Some(projects.keys().copied().collect());
+            runs = self.newest(runs).await?;
+            self.roots.newest.clone_from(&runs.newest);
         } else {
+            self.roots = self.newest(self.roots.clone()).await?;
             for (id, tally) in self.tallies(own_feedback).await? {
                 with_project(projects, id, |project| project.tally = Some(tally));
             }
         }
         if request.usage == Usage::Auto {
-            built = self.not_added_up(projects, request.trace_span_us).await?;
+            let open = may_not_add_up(projects);
+            if !open.is_empty() {
+                runs.projects = Some(open);
+                runs = self.newest(runs).await?;
+                runs.projects = Some(self.used_below_roots(&runs).await?);
+            }
         }
+        let built = runs.projects.clone().unwrap_or_default();
         if !built.is_empty() {
-            let of_built = self
-                .built_tallies(&built, own_feedback, request.trace_span_us)
-                .await?;
+            let of_built = self.built_tallies(&runs, own_feedback).await?;
             for id in &built {
                 with_project(projects, *id, |project| project.usage = Usage::Own);
             }
@@ -263,7 +279,6 @@ impl Question<'_> {
                 projects: Some(all.filter(|id| !built.contains(id)).collect()),
                 ..self.roots.clone()
             };
-            let runs = self.all_runs(built, request.trace_span_us);
             for counted in [roots, runs] {
                 for (id, n_undecided) in self.undecided(&counted).await? {
                     with_project(projects, id, |project| project.n_undecided = n_undecided);
@@ -273,43 +288,42 @@ impl Question<'_> {
         Ok(())
     }
 
-    /// The projects whose roots do not add up what their descendants used: no root but lone LLM calls
-    /// carries usage, while other runs do.
-    async fn not_added_up(
-        &mut self,
-        projects: &BTreeMap<Uuid, ProjectTally>,
-        span_us: i64,
-    ) -> Result<BTreeSet<Uuid>, Stop> {
-        let open = projects.iter().filter(|(_, project)| {
-            let tally = project.tally.as_ref();
-            !project.facts.lacks_traces && tally.is_some_and(|tally| tally.n_composite_usage == 0)
-        });
-        let open: BTreeSet<Uuid> = open.map(|(id, _)| *id).collect();
-        if open.is_empty() {
-            return Ok(open);
+    /// The wanted runs, each in its newest record.
+    async fn newest(&mut self, wanted: Wanted) -> Result<Wanted, Stop> {
+        const ROWS_A_BYTE: u64 = 8;
+        let n_bytes = self.files.n_repeated(&wanted).div_ceil(ROWS_A_BYTE);
+        if n_bytes == 0 {
+            return Ok(wanted);
         }
-        // Those that traces would be built from.
-        let below = self.all_runs(open, span_us);
-        let counts = self
+        let n_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX);
+        let reserved = self.engine.reserve("places of newest records", n_bytes)?;
+        self.reserved.push(reserved);
+        let newest = self
             .step(
-                |files| plan::usage_below_roots(files.runs(&plan::used(), &below)?).map(Some),
-                |_, batches| by_project(batches, count_at, add_counts),
+                |files| files.newest(&wanted),
+                |_, newest: &mut Newest, batch| {
+                    newest.add(batch);
+                    Ok(())
+                },
             )
             .await?;
-        let counted = counts.into_iter().filter(|(_, n_runs)| *n_runs > 0);
-        Ok(counted
-            .map(|(id, _)| id)
-            .filter(|id| projects.contains_key(id))
-            .collect())
+        Ok(Wanted {
+            newest: Some(Arc::new(newest)),
+            ..wanted
+        })
     }
 
-    /// All runs of projects that start within `span_us` of the window.
-    fn all_runs(&self, projects: BTreeSet<Uuid>, span_us: i64) -> Wanted {
-        Wanted {
-            window: self.roots.window.widened(span_us),
-            projects: Some(projects),
-            only_roots: false,
-        }
+    /// Those of the projects in which runs that are no roots carry usage.
+    async fn used_below_roots(&mut self, runs: &Wanted) -> Result<BTreeSet<Uuid>, Stop> {
+        let counts = self
+            .step(
+                |files| plan::usage_below_roots(files.runs(&plan::used(), runs)?).map(Some),
+                |_, counts, batch| by_project(counts, batch, count_at, add_counts),
+            )
+            .await?;
+        let wanted = |id: &Uuid| runs.projects.as_ref().is_some_and(|all| all.contains(id));
+        let used = counts.into_iter().filter(|(_, n_runs)| *n_runs > 0);
+        Ok(used.map(|(id, _)| id).filter(wanted).collect())
     }
 
     /// The tallies of root runs, with the runs' own feedback or without.
@@ -318,28 +332,28 @@ impl Question<'_> {
         let columns = plan::tallied(own_feedback);
         self.step(
             |files| plan::tally(files.runs(&columns, &roots)?).map(Some),
-            |_, batches| by_project(batches, Tally::from_row, |sum, more| sum.merge(&more)),
+            |_, tallies, batch| {
+                by_project(tallies, batch, Tally::from_row, |sum, more| {
+                    sum.merge(&more)
+                })
+            },
         )
         .await
     }
 
-    /// The tallies of traces that are built from all their runs, and how many of these have no root
-    /// among the runs that start within `span_us` of the window.
+    /// The tallies of traces that are built from these runs, and how many of them have no root among
+    /// these.
     async fn built_tallies(
         &mut self,
-        projects: &BTreeSet<Uuid>,
+        runs: &Wanted,
         own_feedback: bool,
-        span_us: i64,
     ) -> Result<BTreeMap<Uuid, (Tally, u64)>, Stop> {
         let window = self.roots.window;
-        let runs = self.all_runs(projects.clone(), span_us);
         let columns = plan::built(own_feedback);
         self.step(
-            |files| {
-                plan::tally_built(files.runs(&columns, &runs)?, own_feedback, &window).map(Some)
-            },
-            |_, batches| {
-                by_project(batches, built_at, |sum, more| {
+            |files| plan::tally_built(files.runs(&columns, runs)?, own_feedback, &window).map(Some),
+            |_, tallies, batch| {
+                by_project(tallies, batch, built_at, |sum, more| {
                     sum.1 += more.1;
                     sum.0.merge(&more.0)
                 })
@@ -353,8 +367,8 @@ impl Question<'_> {
         let roots = self.roots.clone();
         self.step(
             |files| plan::daily(files.runs(plan::DATED, &roots)?, zone).map(Some),
-            |_, batches| {
-                by_project(batches, day_at, |sum, more| {
+            |_, days, batch| {
+                by_project(days, batch, day_at, |sum, more| {
                     for (day, n_traces) in more {
                         *sum.entry(day).or_default() += n_traces;
                     }
@@ -372,7 +386,7 @@ impl Question<'_> {
         }
         self.step(
             |files| files.undecided(counted),
-            |_, batches| by_project(batches, count_at, add_counts),
+            |_, counts, batch| by_project(counts, batch, count_at, add_counts),
         )
         .await
     }
@@ -388,8 +402,8 @@ impl Question<'_> {
                 let roots = files.runs(plan::FED_BACK, &roots)?;
                 plan::feedback(roots, feedback_table(on_runs)?).map(Some)
             },
-            |_, batches| {
-                by_project(batches, feedback_at, |sum: &mut Feedback, more| {
+            |_, feedback, batch| {
+                by_project(feedback, batch, feedback_at, |sum: &mut Feedback, more| {
                     sum.merge(&more).map_err(bad_data)
                 })
             },
@@ -401,7 +415,7 @@ impl Question<'_> {
     async fn step<T: Default>(
         &mut self,
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
-        read: impl Fn(&Files, &[RecordBatch]) -> Result<T>,
+        read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
         let failed = match attempt(self.engine, &self.files, &plan, &read, &mut self.plans).await {
             Err(failed @ (Error::Engine(_) | Error::BadData { .. })) => failed,
@@ -412,7 +426,7 @@ impl Question<'_> {
             let path = path.to_owned();
             let problem = match attempt(self.engine, &file, &plan, &read, &mut Vec::new()).await {
                 Err(Error::BadData { problem }) => problem,
-                Err(Error::Engine(cause)) => match cause.downcast_ref::<DataFusionError>() {
+                Err(error @ Error::Engine(_)) => match cause(&error) {
                     Some(error) => message(error),
                     None => "its data is damaged".to_owned(),
                 },
@@ -428,6 +442,16 @@ impl Question<'_> {
         }
         Err(Stop::Bad(bad))
     }
+}
+
+/// The projects whose roots may not add up what their descendants used: none but lone LLM calls carries
+/// usage.
+fn may_not_add_up(projects: &BTreeMap<Uuid, ProjectTally>) -> BTreeSet<Uuid> {
+    let open = projects.iter().filter(|(_, project)| {
+        let tally = project.tally.as_ref();
+        !project.facts.lacks_traces && tally.is_some_and(|tally| tally.n_composite_usage == 0)
+    });
+    open.map(|(id, _)| *id).collect()
 }
 
 /// Whether traces of all these projects can be built from their runs.
@@ -494,13 +518,15 @@ async fn attempt<T: Default>(
     engine: &Engine,
     files: &Files,
     plan: &impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
-    read: &impl Fn(&Files, &[RecordBatch]) -> Result<T>,
+    read: &impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
     plans: &mut Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<T> {
-    let Some(plan) = plan(files).map_err(Failure::Error)? else {
-        return Ok(T::default());
-    };
-    read(files, &engine.execute(plan, plans).await?)
+    let mut sum = T::default();
+    if let Some(plan) = plan(files).map_err(Failure::Error)? {
+        let execution = engine.execute(plan, plans, |batch| read(files, &mut sum, batch));
+        execution.await?;
+    }
+    Ok(sum)
 }
 
 /// Narrows the projects to the one that was asked for, and says which that is.

@@ -24,13 +24,15 @@ pub(super) fn or_unknown<T>(value: Option<T>, show: impl FnOnce(T) -> String) ->
 }
 
 /// A whole number with commas: `148,210`.
-pub(super) fn count(n: impl Into<i128>) -> String {
+#[must_use]
+pub fn count(n: impl Into<i128>) -> String {
     let n = n.into();
     format!("{}{}", sign(n), thousands(n.unsigned_abs()))
 }
 
 /// A whole number to three digits: `635 k`, `2.91 B`; exact below ten thousand.
-pub(super) fn amount(n: i128) -> String {
+#[must_use]
+pub fn amount(n: i128) -> String {
     let size = n.unsigned_abs();
     if size < EXACT_BELOW {
         return count(n);

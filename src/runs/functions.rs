@@ -11,8 +11,8 @@ use std::sync::Arc;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, PrimitiveArray, StringViewArray, StringViewBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, PrimitiveArray, StringViewArray,
+    StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
@@ -20,6 +20,7 @@ use datafusion::arrow::datatypes::{
     Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
+use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
@@ -45,6 +46,8 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::PicoUsd,
         Kind::Whole,
         Kind::IdText,
+        Kind::IdBits,
+        Kind::Digest,
         Kind::Needed,
         Kind::TraceOf,
         Kind::Elapsed,
@@ -74,6 +77,16 @@ pub(crate) fn id_text(value: Expr, column: &str) -> Expr {
     Kind::IdText.udf().call(vec![value, lit(column)])
 }
 
+/// The 128 bits of an id: those of a UUID, or of the one that its text gives (version 5).
+pub(crate) fn id_bits(id: Expr) -> Expr {
+    Kind::IdBits.udf().call(vec![id])
+}
+
+/// A number that differs, but for chance, where any of the values does.
+pub(crate) fn digest(values: Vec<Expr>) -> Expr {
+    Kind::Digest.udf().call(values)
+}
+
 /// The value itself; an error where there is none.
 pub(crate) fn needed(value: Expr, column: &str) -> Expr {
     Kind::Needed.udf().call(vec![value, lit(column)])
@@ -100,6 +113,8 @@ enum Kind {
     PicoUsd,
     Whole,
     IdText,
+    IdBits,
+    Digest,
     Needed,
     TraceOf,
     Elapsed,
@@ -110,7 +125,11 @@ impl Kind {
     fn udf(self) -> Arc<ScalarUDF> {
         Arc::new(ScalarUDF::new_from_impl(RunFunction {
             kind: self,
-            signature: Signature::any(2, Volatility::Immutable),
+            signature: match self {
+                Self::IdBits => Signature::any(1, Volatility::Immutable),
+                Self::Digest => Signature::variadic_any(Volatility::Immutable),
+                _ => Signature::any(2, Volatility::Immutable),
+            },
         }))
     }
 }
@@ -128,6 +147,8 @@ impl ScalarUDFImpl for RunFunction {
             Kind::PicoUsd => "pico_usd",
             Kind::Whole => "whole",
             Kind::IdText => "id_text",
+            Kind::IdBits => "id_bits",
+            Kind::Digest => "digest",
             Kind::Needed => "needed",
             Kind::TraceOf => "trace_of",
             Kind::Elapsed => "elapsed_us",
@@ -142,7 +163,8 @@ impl ScalarUDFImpl for RunFunction {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
             Kind::UtcMicros => super::TIME,
-            Kind::PicoUsd | Kind::Whole | Kind::Elapsed => DataType::Int64,
+            Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Digest => DataType::Int64,
+            Kind::IdBits => DataType::Decimal128(38, 0),
             Kind::IdText | Kind::TraceOf => DataType::Utf8View,
             Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
@@ -150,8 +172,20 @@ impl ScalarUDFImpl for RunFunction {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [first, second] = args.args.as_slice() else {
-            return internal_err!("{} takes two arguments", self.name());
+        let (first, second) = match (self.kind, args.args.as_slice()) {
+            (Kind::IdBits, [ids]) => {
+                let ids = ids.to_array(args.number_rows)?;
+                return Ok(ColumnarValue::Array(Arc::new(bits_of_ids(&ids)?)));
+            }
+            (Kind::Digest, values) => {
+                let values = ColumnarValue::values_to_arrays(values)?;
+                return Ok(ColumnarValue::Array(Arc::new(digests(
+                    &values,
+                    args.number_rows,
+                )?)));
+            }
+            (_, [first, second]) => (first, second),
+            _ => return internal_err!("{} takes two arguments", self.name()),
         };
         let values = first.to_array(args.number_rows)?;
         let column = match second {
@@ -168,7 +202,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Needed if values.null_count() > 0 => {
                 return Err(bad(column, "a value", "none"));
             }
-            Kind::Needed => values,
+            Kind::Needed | Kind::IdBits | Kind::Digest => values,
             Kind::TraceOf => Arc::new(
                 text(&values)?
                     .iter()
@@ -341,6 +375,26 @@ fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         builder.append_option(value.map(plain_id));
     }
     Ok(Arc::new(builder.finish()))
+}
+
+fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
+    let bits = |id: &str| {
+        let uuid = Uuid::try_parse(id)
+            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
+        uuid.as_u128().cast_signed()
+    };
+    let bits: Decimal128Array = text(ids)?.iter().map(|id| id.map(bits)).collect();
+    Ok(bits.with_data_type(DataType::Decimal128(38, 0)))
+}
+
+fn digests(values: &[ArrayRef], n_rows: usize) -> Result<Int64Array> {
+    let mut hashes = vec![0; n_rows];
+    create_hashes(values, &RandomState::with_seed(0), &mut hashes)?;
+    Ok(hashes
+        .into_iter()
+        .map(u64::cast_signed)
+        .collect::<Vec<_>>()
+        .into())
 }
 
 /// Bytes are an id's text, or the 16 bytes of a UUID.

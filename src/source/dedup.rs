@@ -2,7 +2,10 @@
 //!
 //! Within one export no run repeats. Exports of one project whose spans of time overlap or touch may
 //! hold the same runs; only their files pay for it. Of a run's records the one that has ended wins, then
-//! that of the later export.
+//! that of the later export. A first, narrow pass finds where the newest record of each run stands; the
+//! question then leaves out all others.
+
+mod newest;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,10 +13,7 @@ use std::sync::Arc;
 
 use datafusion::common::DataFusionError;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
-use datafusion::functions_window::expr_fn::lag;
-use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
-};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
 use uuid::Uuid;
 
 use super::Dedup;
@@ -21,12 +21,15 @@ use super::file::{Rank, SourceFile};
 use super::format::{FILE, MODIFIED, RANK, ROW};
 use super::listing::{Export, Listed};
 use crate::error::{Error, Result};
-use crate::runs::Column;
+use crate::runs::{Column, functions};
+
+pub(crate) use newest::Newest;
+pub(super) use newest::PLACES_A_FILE;
 
 /// The columns that tell a run's records apart and order them, beside the rank of their export.
 pub(super) const KEY: [Column; 3] = [Column::SessionId, Column::Id, Column::EndTime];
 
-/// What orders records of a run that have both ended, or neither: the place of their file, and their row.
+/// What gives a record its place: that of its file's first row, and its row.
 pub(super) const PLACE: [&str; 2] = [FILE, ROW];
 /// What tells between which records only a path decides: their export's place, and when it was written.
 pub(super) const CLASS: [&str; 2] = [RANK, MODIFIED];
@@ -68,7 +71,7 @@ pub(super) fn mark(files: &mut [Arc<SourceFile>], listed: &[Listed], dedup: Dedu
             Arc::make_mut(file).rank = Some(Rank {
                 modified_s,
                 place,
-                file: number,
+                first_row: number * PLACES_A_FILE,
             });
         }
     }
@@ -196,43 +199,41 @@ impl<'a, T: Ord + Copy> Furthest<'a, T> {
     }
 }
 
-/// Runs with the rank of their export → the newest record of each run. Runs without an id are all kept.
-///
-/// In the order of projects, ids and records, the first of each id. Not a window for each run: the
-/// engine needs far longer for a million small ones than for a large one.
+/// Where a record stands among all: those of later exports after those of earlier ones. Within one
+/// export no run repeats; where one does all the same, the last counts.
+fn place() -> Expr {
+    ident(FILE) + ident(ROW)
+}
+
+/// Records with their places → those of the newest record of each run, marked where it has ended. Runs
+/// without an id are not among them. All are of one project, or of several.
 pub(super) fn newest(
-    runs: LogicalPlanBuilder,
-    columns: &[Column],
+    records: LogicalPlanBuilder,
+    of_one_project: bool,
 ) -> Result<LogicalPlan, DataFusionError> {
-    const KEY: [Column; 2] = [Column::SessionId, Column::Id];
-    let value = |column: Column| ident(column.name());
-    let before = |column: Column| format!("@{} before", column.name());
-    let order = vec![
-        value(Column::SessionId).sort(true, false),
-        value(Column::Id).sort(true, false),
-        value(Column::EndTime).is_not_null().sort(false, false),
-        ident(FILE).sort(false, false),
-        // Within one export no run repeats; where one does all the same, the last counts: any order will
-        // do as long as it is always the same one.
-        ident(ROW).sort(false, false),
-    ];
-    let previous = KEY.map(|column| {
-        lag(value(column), Some(1), None)
-            .order_by(order.clone())
-            .build()
-            .map(|previous| previous.alias(before(column)))
-    });
-    let is_another = KEY.map(|column| {
-        let previous = || ident(before(column));
-        previous().is_null().or(previous().not_eq(value(column)))
-    });
-    let is_first = is_another
-        .into_iter()
-        .fold(value(Column::Id).is_null(), Expr::or);
-    runs.window(previous.into_iter().collect::<Result<Vec<_>, _>>()?)?
-        .filter(is_first)?
-        .project(columns.iter().map(|column| ident(column.name())))?
+    let id = || ident(Column::Id.name());
+    let project = (!of_one_project).then(|| ident(Column::SessionId.name()));
+    let has_ended = ident(Column::EndTime.name()).is_not_null();
+    let order = when(has_ended, place() + lit(newest::ENDED)).otherwise(place())?;
+    let newest = max(order).alias("newest");
+    records
+        .filter(id().is_not_null())?
+        .aggregate(
+            project.into_iter().chain([functions::id_bits(id())]),
+            [newest],
+        )?
+        .project([ident("newest")])?
         .build()
+}
+
+/// Whether a record is among those that count; one without an id always is.
+pub(super) fn counts(newest: &Arc<Newest>, may_lack_ids: bool) -> Expr {
+    let is_newest = newest::is_newest(newest, place());
+    if may_lack_ids {
+        ident(Column::Id.name()).is_null().or(is_newest)
+    } else {
+        is_newest
+    }
 }
 
 /// The columns beside [`KEY`] in which records of a run may differ.
@@ -249,46 +250,41 @@ pub(super) const COMPARED: [Column; 10] = [
     Column::CompletionCost,
 ];
 
-fn compared() -> impl Iterator<Item = Column> {
-    COMPARED.into_iter().chain([Column::EndTime])
-}
-
-/// Runs with the rank of their export → how many have several records that differ, among which only the
-/// path of their export decided.
-pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFusionError> {
+/// Records with the rank of their export → how many runs of each project have several records that
+/// differ, among which only the path of their export decided.
+pub(super) fn undecided(records: LogicalPlanBuilder) -> Result<LogicalPlan, DataFusionError> {
     /// What decides between records but for paths: whether they have ended, then their export's time.
     const CLASS: &str = "@class";
-    const ENDED: i64 = 1 << 60;
     const DIFFERING: &str = "@differing";
-    let key = || [ident(Column::SessionId.name()), ident(Column::Id.name())];
+    const CONTENT: &str = "@content";
+    let project = || ident(Column::SessionId.name());
+    let id = || ident(Column::Id.name());
     let has_ended = ident(Column::EndTime.name()).is_not_null();
-    let class = when(has_ended, ident(MODIFIED) + lit(ENDED)).otherwise(ident(MODIFIED))?;
+    let class = when(has_ended, ident(MODIFIED) + lit(newest::ENDED)).otherwise(ident(MODIFIED))?;
+    let compared = COMPARED.into_iter().chain([Column::EndTime]);
+    let content = functions::digest(compared.map(|column| ident(column.name())).collect());
     let bounds = |name: &str| {
         [
             min(ident(name)).alias(format!("{name} min")),
             max(ident(name)).alias(format!("{name} max")),
         ]
     };
-    let measured = compared().flat_map(|column| {
-        let [min, max] = bounds(column.name());
-        let n = count(ident(column.name())).alias(format!("{} n", column.name()));
-        [min, max, n]
-    });
-    let differs = compared().map(|column| {
-        let part = |what: &str| ident(format!("{} {what}", column.name()));
-        let some_lack_it = part("n")
-            .not_eq(lit(0_i64))
-            .and(part("n").not_eq(ident("n")));
-        part("min").not_eq(part("max")).or(some_lack_it)
-    });
-    let differs = differs.reduce(Expr::or).unwrap_or_else(|| lit(false));
-    let several = ident(format!("{RANK} min")).not_eq(ident(format!("{RANK} max")));
-    let [first, last] = bounds(RANK);
-    let differing = when(several.and(differs), ident(CLASS)).end()?;
-    runs.filter(ident(Column::Id.name()).is_not_null())?
+    let are_several =
+        |name: &str| ident(format!("{name} min")).not_eq(ident(format!("{name} max")));
+    let differing = when(are_several(RANK).and(are_several(CONTENT)), ident(CLASS)).end()?;
+    let key = || [project(), ident("@id")];
+    records
+        .filter(id().is_not_null())?
+        .project([
+            project(),
+            functions::id_bits(id()).alias("@id"),
+            class.alias(CLASS),
+            ident(RANK),
+            content.alias(CONTENT),
+        ])?
         .aggregate(
-            key().into_iter().chain([class.alias(CLASS)]),
-            measured.chain([first, last, count(lit(1)).alias("n")]),
+            key().into_iter().chain([ident(CLASS)]),
+            bounds(RANK).into_iter().chain(bounds(CONTENT)),
         )?
         .aggregate(
             key(),
@@ -298,6 +294,6 @@ pub(super) fn undecided(runs: LogicalPlanBuilder) -> Result<LogicalPlan, DataFus
             ],
         )?
         .filter(ident(DIFFERING).eq(ident(CLASS)))?
-        .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
+        .aggregate([project()], [count(lit(1))])?
         .build()
 }

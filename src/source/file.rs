@@ -59,8 +59,8 @@ pub(super) struct Rank {
     pub(super) modified_s: i64,
     /// Its place by that, then by its path.
     pub(super) place: i64,
-    /// The file's place by that, then by its path.
-    pub(super) file: i64,
+    /// The place of the file's first row among the records of all, by that and then by its path.
+    pub(super) first_row: i64,
 }
 
 /// What holds for runs of which neither their file nor its path says it.
@@ -185,6 +185,12 @@ impl SourceFile {
         NOTABLE.into_iter().filter(has).collect()
     }
 
+    /// Whether it may hold runs without an id.
+    pub(super) fn may_lack_ids(&self) -> bool {
+        let id = self.format.column_of(Column::Id);
+        !id.is_some_and(|id| self.footer.is_full(id))
+    }
+
     /// Whether nothing in it says which runs belong to a trace.
     pub(super) fn lacks_traces(&self) -> bool {
         !self.format.has(Column::TraceId, &self.footer)
@@ -237,7 +243,7 @@ impl SourceFile {
             id(self.tenant),
             ScalarValue::Int64(self.rank.map(|rank| rank.place)),
             ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
-            ScalarValue::Int64(self.rank.map(|rank| rank.file)),
+            ScalarValue::Int64(self.rank.map(|rank| rank.first_row)),
         ];
         self.scan
             .clone()

@@ -80,7 +80,20 @@ impl TableProvider for FileTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+        let row = self.schema.table_schema().fields().last();
+        let of_row = |filter: &Expr| {
+            let mut columns = filter.column_refs().into_iter();
+            columns.any(|column| row.is_some_and(|row| *row.name() == column.name))
+        };
+        let each = filters.iter().map(|filter| {
+            if of_row(filter) {
+                // The number of a row is in no statistics.
+                TableProviderFilterPushDown::Unsupported
+            } else {
+                TableProviderFilterPushDown::Inexact
+            }
+        });
+        Ok(each.collect())
     }
 
     async fn scan(

@@ -47,6 +47,8 @@ pub(crate) struct Footer {
 struct ColumnFacts {
     /// Whether no row has a value.
     all_null: bool,
+    /// Whether all rows have one.
+    is_full: bool,
     /// Whether every row group says its least and its greatest value.
     is_bounded: bool,
     /// The one value of all rows, where it is a UUID.
@@ -132,6 +134,11 @@ impl Footer {
     /// Whether the footer proves that no row has a value there.
     pub(crate) fn all_null(&self, column: &str) -> bool {
         self.facts(column).is_some_and(|facts| facts.all_null)
+    }
+
+    /// Whether the footer proves that every row has a value there.
+    pub(crate) fn is_full(&self, column: &str) -> bool {
+        self.facts(column).is_some_and(|facts| facts.is_full)
     }
 
     /// Whether the footer says between which values the column's lie.
@@ -286,7 +293,7 @@ impl ColumnFacts {
         let Some(statistics) = statistics else {
             return Self::default();
         };
-        let null_counts = || statistics.iter().map(|(facts, _)| facts.null_count_opt());
+        let mut null_counts = statistics.iter().map(|(facts, _)| facts.null_count_opt());
         let all_null = !statistics.is_empty()
             && statistics.iter().all(|(facts, n_rows)| {
                 facts.null_count_opt().and_then(|n| i64::try_from(n).ok()) == Some(*n_rows)
@@ -295,10 +302,11 @@ impl ColumnFacts {
             |facts: &Statistics| facts.min_bytes_opt().is_some() && facts.max_bytes_opt().is_some();
         let mut facts = Self {
             all_null,
+            is_full: null_counts.all(|n_nulls| n_nulls == Some(0)),
             is_bounded: statistics.iter().all(|(facts, _)| has_bounds(facts)),
             ..Self::default()
         };
-        if null_counts().all(|n_nulls| n_nulls == Some(0)) {
+        if facts.is_full {
             facts.uuid = one_uuid(statistics.iter().map(|(facts, _)| *facts), kind);
             facts.range_us = range(statistics.iter().map(|(facts, _)| *facts), kind);
         }

@@ -23,7 +23,8 @@ pub(crate) const PROJECT: &str = "@project";
 pub(crate) const TENANT: &str = "@tenant";
 /// The name of the constant that holds the rank of a file's export: of a run's records the highest wins.
 pub(crate) const RANK: &str = "@rank";
-/// The name of the constant that holds the place of a file among those, by its export's rank, then by path.
+/// The name of the constant that holds the place of a file's first row among the records of all, by its
+/// export's rank, then by its path.
 pub(crate) const FILE: &str = "@file";
 /// The name of the column that holds the number of a row in its file.
 pub(crate) const ROW: &str = "@row";

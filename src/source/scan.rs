@@ -19,7 +19,7 @@ use datafusion::functions_aggregate::expr_fn::{max, min};
 use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use uuid::Uuid;
 
-use super::dedup;
+use super::dedup::{self, Newest};
 use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
@@ -110,6 +110,8 @@ pub(crate) struct Wanted {
     pub(crate) projects: Option<BTreeSet<Uuid>>,
     /// Those that stand for their trace, or all.
     pub(crate) only_roots: bool,
+    /// Where the newest record of each stands, in files that may repeat each other's.
+    pub(crate) newest: Option<Arc<Newest>>,
 }
 
 impl Files {
@@ -173,10 +175,8 @@ impl Files {
         &self,
         wanted: &Wanted,
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
-        let files = self.wanted(wanted).filter(|file| file.rank.is_some());
         let columns = [dedup::KEY.as_slice(), &dedup::COMPARED].concat();
-        let shapes = shapes(files.cloned().collect());
-        let records = ranked(&shapes, &columns, &dedup::CLASS, wanted)?;
+        let records = self.records(&columns, &dedup::CLASS, wanted)?;
         records.map(dedup::undecided).transpose()
     }
 
@@ -223,37 +223,38 @@ impl Files {
         union(plans)
     }
 
-    /// Reads the rows of [`Files::unproven`].
-    pub(crate) fn scanned(&self, batches: &[RecordBatch]) -> Result<BTreeMap<Uuid, Facts>> {
+    /// Reads rows of [`Files::unproven`].
+    pub(crate) fn scanned(
+        &self,
+        projects: &mut BTreeMap<Uuid, Facts>,
+        batch: &RecordBatch,
+    ) -> Result<()> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
         let shapes = shapes(files.cloned().collect());
-        let mut projects: BTreeMap<Uuid, Facts> = BTreeMap::new();
-        for batch in batches {
-            for row in 0..batch.num_rows() {
-                let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
-                let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
-                let tenants = [tenant(3)?, tenant(4)?];
-                let time = |index: usize| {
-                    let times = batch.column(index);
-                    let times = times.as_primitive::<TimestampMicrosecondType>();
-                    times.is_valid(row).then(|| times.value(row))
-                };
-                let shape = batch.column(5).as_primitive::<Int64Type>().value(row);
-                let shape = usize::try_from(shape)
-                    .ok()
-                    .and_then(|shape| shapes.get(shape));
-                projects.entry(project).or_default().add(Facts {
-                    tenants: tenants.into_iter().flatten().collect(),
-                    start_us: time(1),
-                    last_us: time(2),
-                    columns: shape
-                        .map(|shape| shape.sample.columns())
-                        .unwrap_or_default(),
-                    lacks_traces: shape.is_some_and(|shape| shape.sample.lacks_traces()),
-                });
-            }
+        for row in 0..batch.num_rows() {
+            let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
+            let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
+            let tenants = [tenant(3)?, tenant(4)?];
+            let time = |index: usize| {
+                let times = batch.column(index);
+                let times = times.as_primitive::<TimestampMicrosecondType>();
+                times.is_valid(row).then(|| times.value(row))
+            };
+            let shape = batch.column(5).as_primitive::<Int64Type>().value(row);
+            let shape = usize::try_from(shape)
+                .ok()
+                .and_then(|shape| shapes.get(shape));
+            projects.entry(project).or_default().add(Facts {
+                tenants: tenants.into_iter().flatten().collect(),
+                start_us: time(1),
+                last_us: time(2),
+                columns: shape
+                    .map(|shape| shape.sample.columns())
+                    .unwrap_or_default(),
+                lacks_traces: shape.is_some_and(|shape| shape.sample.lacks_traces()),
+            });
         }
-        Ok(projects)
+        Ok(())
     }
 
     /// The files that may hold wanted runs.
@@ -268,35 +269,57 @@ impl Files {
         columns: &[Column],
         wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let (repeated, single): (Vec<_>, Vec<_>) = self
-            .wanted(wanted)
-            .cloned()
-            .partition(|file| file.rank.is_some());
-        let single = shapes(single);
-        let single = single
+        let has_newest = |file: &&Arc<SourceFile>| match (file.rank, &wanted.newest) {
+            (Some(rank), Some(newest)) => file.may_lack_ids() || newest.has_any_of(rank.first_row),
+            _ => true,
+        };
+        let shapes = shapes(self.wanted(wanted).filter(has_newest).cloned().collect());
+        let runs = shapes
             .iter()
-            .map(|shape| shape.runs(columns, wanted)?.build());
-        let with_key = columns
-            .iter()
-            .chain(dedup::KEY.iter().filter(|column| !columns.contains(column)));
-        let with_key: Vec<Column> = with_key.copied().collect();
-        let repeated = ranked(&shapes(repeated), &with_key, &dedup::PLACE, wanted)?
-            .map(|records| dedup::newest(records, columns));
-        Ok(union(single.chain(repeated))?.unwrap_or(nothing(columns)?))
+            .map(|shape| shape.wanted_runs(columns, &[], wanted)?.build());
+        Ok(union(runs)?.unwrap_or(nothing(columns)?))
     }
-}
 
-/// Wanted runs with what ranks their files.
-fn ranked(
-    shapes: &[Shape],
-    columns: &[Column],
-    constants: &[&str],
-    wanted: &Wanted,
-) -> Result<Option<LogicalPlanBuilder>, DataFusionError> {
-    let kept = shapes
-        .iter()
-        .map(|shape| shape.wanted_runs(columns, constants, wanted)?.build());
-    Ok(union(kept)?.map(LogicalPlanBuilder::new))
+    /// How many rows the files have that may repeat each other's runs.
+    pub(crate) fn n_repeated(&self, wanted: &Wanted) -> u64 {
+        self.repeated(wanted).map(|file| file.footer.n_rows).sum()
+    }
+
+    /// A plan for where the newest record of each wanted run stands: rows of [`Newest::add`]. `None`
+    /// where no file repeats another's runs.
+    pub(crate) fn newest(&self, wanted: &Wanted) -> Result<Option<LogicalPlan>, DataFusionError> {
+        let projects = self.repeated(wanted).map(|file| file.project);
+        let projects: BTreeSet<_> = projects
+            .map(|project| project.value.filter(|_| project.is_proven))
+            .collect();
+        let of_one_project = projects.len() == 1 && !projects.contains(&None);
+        let records = self.records(&dedup::KEY, &dedup::PLACE, wanted)?;
+        records
+            .map(|records| dedup::newest(records, of_one_project))
+            .transpose()
+    }
+
+    fn repeated(&self, wanted: &Wanted) -> impl Iterator<Item = &Arc<SourceFile>> {
+        self.wanted(wanted).filter(|file| file.rank.is_some())
+    }
+
+    /// The records of wanted runs in files that may repeat each other's, with constants of their files.
+    fn records(
+        &self,
+        columns: &[Column],
+        constants: &[&str],
+        wanted: &Wanted,
+    ) -> Result<Option<LogicalPlanBuilder>, DataFusionError> {
+        let wanted = Wanted {
+            newest: None,
+            ..wanted.clone()
+        };
+        let shapes = shapes(self.repeated(&wanted).cloned().collect());
+        let records = shapes
+            .iter()
+            .map(|shape| shape.wanted_runs(columns, constants, &wanted)?.build());
+        Ok(union(records)?.map(LogicalPlanBuilder::new))
+    }
 }
 
 /// Files that are read alike.
@@ -307,15 +330,6 @@ struct Shape {
 }
 
 impl Shape {
-    /// The wanted runs as canonical columns.
-    fn runs(
-        &self,
-        columns: &[Column],
-        wanted: &Wanted,
-    ) -> Result<LogicalPlanBuilder, DataFusionError> {
-        self.wanted_runs(columns, &[], wanted)
-    }
-
     /// The wanted runs as canonical columns, and constants of their files.
     fn wanted_runs(
         &self,
@@ -324,27 +338,34 @@ impl Shape {
         wanted: &Wanted,
     ) -> Result<LogicalPlanBuilder, DataFusionError> {
         let mut conditions = Vec::new();
+        let mut read_constants = constants.to_vec();
         if wanted.only_roots {
-            conditions.push((Column::IsRoot, ident(Column::IsRoot.name())));
+            conditions.push((Some(Column::IsRoot), ident(Column::IsRoot.name())));
         }
         if let Some(projects) = wanted.projects.as_ref()
             && !self.sample.project.is_proven
         {
             let ids = projects.iter().map(|id| lit(id.to_string())).collect();
             let is_wanted = ident(Column::SessionId.name()).in_list(ids, false);
-            conditions.push((Column::SessionId, is_wanted));
+            conditions.push((Some(Column::SessionId), is_wanted));
         }
-        let needed = conditions.iter().map(|(column, _)| *column);
+        if let (Some(newest), Some(_)) = (&wanted.newest, self.sample.rank) {
+            let may_lack_ids = self.sample.may_lack_ids();
+            let id = may_lack_ids.then_some(Column::Id);
+            conditions.push((id, dedup::counts(newest, may_lack_ids)));
+            read_constants.extend(dedup::PLACE);
+        }
+        let needed = conditions.iter().filter_map(|(column, _)| *column);
         let read: Vec<Column> = columns
             .iter()
             .copied()
             .chain(needed.filter(|column| !columns.contains(column)))
             .collect();
-        let plan = self.scan(&read, constants, &wanted.window)?;
+        let plan = self.scan(&read, &read_constants, &wanted.window)?;
         let plan = conditions
             .into_iter()
             .try_fold(plan, |plan, (_, condition)| plan.filter(condition))?;
-        if read.len() == columns.len() {
+        if read.len() == columns.len() && read_constants.len() == constants.len() {
             return Ok(plan);
         }
         let names = columns.iter().map(|column| column.name());
@@ -396,6 +417,7 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
                 && sample.tenant.is_proven == file.tenant.is_proven
                 && sample.rules() == file.rules()
                 && sample.rank.is_some() == file.rank.is_some()
+                && (file.rank.is_none() || sample.may_lack_ids() == file.may_lack_ids())
         });
         match same {
             Some((_, shape)) => shape.files.push(partitioned),

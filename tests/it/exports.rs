@@ -52,7 +52,7 @@ fn documents(answer: &Sessions) -> String {
 
 /// Whether runs were compared with each other.
 fn was_deduplicated(answer: &Sessions) -> bool {
-    answer.explain().contains("WindowAggExec")
+    answer.explain().contains("is_newest")
 }
 
 fn has_spilled(answer: &Sessions) -> bool {
@@ -361,6 +361,24 @@ fn overlapping_files_without_ids_are_an_error() {
     assert!(error.to_string().contains("--dedup never"), "{error}");
     let never = answer(dir.path(), Dedup::Never).unwrap();
     assert_eq!(never.sessions[0].run_count, Some(40));
+}
+
+/// Nothing tells whether they are the same.
+#[test]
+fn runs_without_an_id_all_count() {
+    let mut runs = traces(500, FIRST_MIDNIGHT_US, HOUR_US / 7);
+    for run in runs.iter_mut().step_by(5) {
+        run.id = Uuid::nil();
+    }
+    let dir = tempfile::tempdir().unwrap();
+    export(dir.path(), 1, 0, &runs, &Shape::default());
+    export(dir.path(), 2, 1, &runs, &Shape::default());
+    let answer = answer(dir.path(), Dedup::Auto).unwrap();
+    assert!(was_deduplicated(&answer));
+    assert_eq!(answer.sessions[0].run_count, Some(600));
+    let tokens = |run: &Run| run.total_tokens.unwrap() * if run.id.is_nil() { 2 } else { 1 };
+    let expected = runs.iter().map(tokens).map(i128::from).sum();
+    assert_eq!(answer.sessions[0].total_tokens, Some(expected));
 }
 
 #[test]

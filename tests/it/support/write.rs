@@ -392,7 +392,8 @@ fn column(name: &str, runs: &[&Run], shape: &Shape) -> ArrayRef {
         costs(&runs.iter().map(|run| of(run)).collect::<Vec<_>>(), shape)
     };
     match name {
-        "id" => ids(&|run| Some(run.id)),
+        // The nil id stands for a run without one.
+        "id" => ids(&|run| Some(run.id).filter(|id| !id.is_nil())),
         "tenant_id" => ids(&|run| Some(run.tenant_id)),
         "session_id" => ids(&|run| Some(run.session_id)),
         "trace_id" => ids(&|run| run.trace_id),
