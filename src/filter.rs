@@ -29,7 +29,8 @@ pub use value::{Number, Value, parse_duration};
 
 use std::str::FromStr;
 
-/// Which runs count: a tree of comparisons. Every filter that exists can be printed and parsed again.
+/// Which runs count: a tree of comparisons. What is printed can be parsed again, if it is at most 100
+/// levels deep.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Filter {
     node: Node,

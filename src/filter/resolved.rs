@@ -3,7 +3,7 @@
 
 use serde_json::Map;
 
-use super::{Comparison, Family, Field, Filter, Node, Number, Operator, Part, Subject, Value};
+use super::{Comparison, Family, Field, Filter, Node, Operator, Part, Subject, Value};
 
 /// What a filter means. Two-valued: a test of a missing value is false, whatever stands around it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,8 +14,8 @@ pub enum Condition {
     Any(Vec<Condition>),
     /// Not this.
     Not(Box<Condition>),
-    /// The value of a field; never one of a [`Family`], and never `execution_order`. The `error` is
-    /// a text but for [`Test::Holds`]. Of the `tags` any one.
+    /// The value of a field; never one of a [`Family`], and never `execution_order`. The `error` equals
+    /// true or false, which say whether the run failed, or is a text. Of the `tags` any one.
     Field(Subject, Test),
     /// There is one entry that satisfies this.
     Entry(Entry),
@@ -41,8 +41,6 @@ pub struct Entry {
 pub enum Test {
     /// It is there.
     Present,
-    /// It is true: of `is_root`, that the run is one; of `error`, that the run failed.
-    Holds,
     /// It equals this, which is no null.
     Equals(Value),
     /// It is before or after this.
@@ -207,21 +205,12 @@ fn test(comparison: &Comparison) -> (bool, Test) {
     let is_neq = comparison.operator == Operator::Neq;
     let order = |order| (false, Test::Compared(order, value.clone()));
     match (comparison.operator, &value) {
-        // That a run did not fail, which `null` and `false` say, is not that it did.
-        (Operator::Eq | Operator::Neq, Value::Null | Value::Boolean(false))
-            if field == Field::Error =>
-        {
-            (!is_neq, Test::Holds)
+        // That an error is there is that the run failed.
+        (Operator::Eq | Operator::Neq, Value::Null) if field == Field::Error => {
+            (!is_neq, Test::Equals(Value::Boolean(true)))
         }
-        (Operator::Eq | Operator::Neq, Value::Boolean(truth))
-            if matches!(field, Field::Error | Field::IsRoot) =>
-        {
-            (is_neq == *truth, Test::Holds)
-        }
-        (Operator::Eq | Operator::Neq, Value::Number(one))
-            if field == Field::ExecutionOrder && *one == Number::from(1) =>
-        {
-            (is_neq, Test::Holds)
+        (Operator::Eq | Operator::Neq, _) if field == Field::ExecutionOrder => {
+            (is_neq, Test::Equals(Value::Boolean(true)))
         }
         (Operator::Eq | Operator::Neq, Value::Null) => (!is_neq, Test::Present),
         (Operator::Has, Value::Object(object)) => (false, Test::Contains(object.clone())),
