@@ -4,6 +4,7 @@
 mod config;
 mod demo;
 mod face;
+mod filters;
 mod generate;
 mod list;
 mod manual;

@@ -3,6 +3,9 @@
 //! Every plan groups by the project at least, so that one native accumulator serves them all. The
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
+mod filter;
+mod matching;
+
 use chrono_tz::Tz;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions_aggregate::expr_fn::{count, max};
@@ -14,6 +17,8 @@ use crate::request::Window;
 use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
+
+pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 
 /// The columns of runs that a tally is made of, but for usage and their own feedback.
 const TALLIED: [Column; 7] = [
@@ -127,6 +132,19 @@ pub(crate) fn used() -> Vec<Column> {
 pub(crate) fn usage_below_roots(runs: LogicalPlan) -> Result<LogicalPlan> {
     LogicalPlanBuilder::new(runs)
         .filter(traces::is_below_root().and(traces::carries_usage()))?
+        .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
+        .build()
+}
+
+/// The columns of runs that [`composite_usage()`] reads.
+pub(crate) fn composed() -> Vec<Column> {
+    [[Column::SessionId, Column::RunType].as_slice(), &USAGE].concat()
+}
+
+/// Root runs → how many carry usage without being LLM calls, a row a project that has any.
+pub(crate) fn composite_usage(roots: LogicalPlan) -> Result<LogicalPlan> {
+    LogicalPlanBuilder::new(roots)
+        .filter(traces::is_composite())?
         .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
         .build()
 }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
+use crate::filter::Filter;
 use crate::time;
 
 /// Microseconds of 24 hours.
@@ -26,6 +27,10 @@ pub struct Request {
     /// How long before and after the window runs may start that belong to a trace in it, microseconds.
     /// It matters only where traces are built from their runs ([`Usage::Own`]).
     pub trace_span_us: i64,
+    /// Which traces count, by their root.
+    pub filter: Option<Filter>,
+    /// Which traces count, by any of their runs, whatever the window.
+    pub tree_filter: Option<Filter>,
     /// Counts traces a day as well, days beginning at midnight in this zone.
     pub daily: Option<Tz>,
 }
@@ -52,6 +57,8 @@ impl Default for Request {
             stats: true,
             usage: Usage::Auto,
             trace_span_us: DAY_US,
+            filter: None,
+            tree_filter: None,
             daily: None,
         }
     }
@@ -116,6 +123,21 @@ impl Window {
             since_us: self.since_us.map(|since| since.saturating_sub(by_us)),
             until_us: self.until_us.map(|until| until.saturating_add(by_us)),
         }
+    }
+
+    /// A window between two moments; empty where it would end before it starts.
+    pub(crate) fn between(since_us: Option<i64>, until_us: Option<i64>) -> Self {
+        let until_us = match (since_us, until_us) {
+            (Some(since), Some(until)) => Some(until.max(since)),
+            _ => until_us,
+        };
+        Self { since_us, until_us }
+    }
+
+    /// The moments that are in both.
+    pub(crate) fn both(&self, other: &Self) -> Self {
+        let until = [self.until_us, other.until_us].into_iter().flatten().min();
+        Self::between(self.since_us.max(other.since_us), until)
     }
 
     /// Whether any moment of a closed range may lie inside.

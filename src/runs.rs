@@ -13,6 +13,11 @@ use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit}
 /// The type of every canonical time: microseconds since 1970, UTC.
 pub(crate) const TIME: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
+/// The type of lists of texts.
+pub(crate) fn texts() -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(DataType::Utf8View, true)))
+}
+
 /// A column of the canonical table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Column {
@@ -52,6 +57,24 @@ pub(crate) enum Column {
     PromptCost,
     /// Cost of the output, pico-dollars.
     CompletionCost,
+    /// What the run is called.
+    Name,
+    /// `success`, `error`, `pending`.
+    Status,
+    /// What went wrong.
+    Error,
+    /// The id of the run that called it.
+    ParentRunId,
+    /// The id of the example that it was run on.
+    ReferenceExampleId,
+    /// Its tags.
+    Tags,
+    /// Its metadata, JSON text of an object.
+    Metadata,
+    /// What it was given, JSON text.
+    Inputs,
+    /// What it gave, JSON text.
+    Outputs,
 }
 
 impl Column {
@@ -76,6 +99,15 @@ impl Column {
             Self::TotalCost => "total_cost",
             Self::PromptCost => "prompt_cost",
             Self::CompletionCost => "completion_cost",
+            Self::Name => "name",
+            Self::Status => "status",
+            Self::Error => "error",
+            Self::ParentRunId => "parent_run_id",
+            Self::ReferenceExampleId => "reference_example_id",
+            Self::Tags => "tags",
+            Self::Metadata => "metadata",
+            Self::Inputs => "inputs",
+            Self::Outputs => "outputs",
         }
     }
 
@@ -83,12 +115,17 @@ impl Column {
     pub(crate) const fn is_id(self) -> bool {
         matches!(
             self,
-            Self::Id | Self::SessionId | Self::TenantId | Self::TraceId
+            Self::Id
+                | Self::SessionId
+                | Self::TenantId
+                | Self::TraceId
+                | Self::ParentRunId
+                | Self::ReferenceExampleId
         )
     }
 
     /// The column's one type.
-    pub(crate) const fn data_type(self) -> DataType {
+    pub(crate) fn data_type(self) -> DataType {
         match self {
             Self::Id
             | Self::SessionId
@@ -96,7 +133,16 @@ impl Column {
             | Self::TraceId
             | Self::RunType
             | Self::TraceTier
-            | Self::FeedbackStats => DataType::Utf8View,
+            | Self::FeedbackStats
+            | Self::Name
+            | Self::Status
+            | Self::Error
+            | Self::ParentRunId
+            | Self::ReferenceExampleId
+            | Self::Metadata
+            | Self::Inputs
+            | Self::Outputs => DataType::Utf8View,
+            Self::Tags => texts(),
             Self::StartTime | Self::EndTime | Self::FirstTokenTime => TIME,
             Self::IsRoot | Self::IsError => DataType::Boolean,
             Self::TotalTokens

@@ -48,11 +48,7 @@ const OF_ROOT: [Column; 4] = [
 /// sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`].
 pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
-    let key = coalesce(vec![
-        ident(Column::TraceId.name()),
-        ident(Column::Id.name()),
-    ]);
-    let key = functions::needed(key, Column::TraceId.name());
+    let key = functions::needed(key(), Column::TraceId.name());
     let measures = columns
         .iter()
         .filter_map(|column| measure(*column).transpose())
@@ -77,6 +73,14 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
         )?
         .project(kept.chain([ident(HAS_ROOT), ident(IS_COMPOSITE)]))?
         .build()
+}
+
+/// The trace that a run belongs to; one of its own where nothing says which.
+pub(crate) fn key() -> Expr {
+    coalesce(vec![
+        ident(Column::TraceId.name()),
+        ident(Column::Id.name()),
+    ])
 }
 
 /// A run's column as an aggregate over the runs of a trace.

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use super::config::{self, Config};
 use super::face::{self, Color, Remark, aside, remark, say, set_color};
+use super::filters::FilterArgs;
 use super::progress::Progress;
 use super::{Exit, report, summary, write};
 
@@ -103,6 +104,9 @@ pub(super) struct QuestionArgs {
     /// Only the projects' own fields; every statistic is null.
     #[arg(long, help_heading = WHICH, hide_short_help = true)]
     no_stats: bool,
+
+    #[command(flatten)]
+    filters: FilterArgs,
 
     /// Names of projects: records of GET /sessions (JSON or JSON lines), instead of sessions.json at the
     /// source's root.
@@ -269,8 +273,14 @@ impl QuestionArgs {
         let zone = self.zone(given, &config)?;
         let window = self.window(zone)?;
         let format = self.format();
+        let (filter, tree_filter) = (self.filters.of_root()?, self.filters.of_any()?);
         if self.verbose {
             self.say_origins(given, &config);
+            for (name, filter) in [("filter", &filter), ("tree filter", &tree_filter)] {
+                if let Some(filter) = filter {
+                    aside(&format!("{name}: {filter}"));
+                }
+            }
         }
         let request = Request {
             projects: match (&self.project, scope) {
@@ -282,6 +292,8 @@ impl QuestionArgs {
             stats: !self.no_stats,
             usage: self.usage_from.into(),
             trace_span_us: self.trace_span_us()?,
+            filter,
+            tree_filter,
             daily: (matches!(scope, Scope::Every) && shows_a_trend(format)).then_some(zone),
         };
         let sources = self.sources(&config)?;

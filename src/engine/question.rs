@@ -20,8 +20,9 @@ use uuid::Uuid;
 
 use super::{Engine, Failure, bad_data, by_project, cause, message, scan};
 use crate::error::{Error, Result, SkippedFile};
-use crate::plan;
-use crate::request::{Projects, Request, Usage};
+use crate::plan::{self, RunFilter};
+use crate::request::{Projects, Request, Usage, Window};
+use crate::runs::Column;
 use crate::source::projects::FeedbackRecord;
 use crate::source::{Facts, Files, Newest, Source, Wanted};
 use crate::tally::feedback::Feedback;
@@ -115,9 +116,17 @@ async fn attempt_all(
             only_roots: true,
             newest: None,
         },
+        window: request.window,
+        filters: Filters {
+            of_root: request.filter.as_ref().map(RunFilter::new),
+            of_any: None,
+        },
         reserved: Vec::new(),
         plans: Vec::new(),
     };
+    if let (Some(filter), false) = (&question.filters.of_root, request.usage == Usage::Own) {
+        question.roots.window = request.window.both(filter.window());
+    }
     engine.begin();
     let mut facts = question.facts().await?;
     if named.is_some_and(|id| !facts.contains_key(&id)) {
@@ -189,16 +198,75 @@ struct Question<'a> {
     skips: bool,
     /// The root runs that are asked for.
     roots: Wanted,
+    /// When the traces start that are asked for.
+    window: Window,
+    filters: Filters,
     /// Memory set aside for where the newest records stand.
     reserved: Vec<MemoryReservation>,
     plans: Vec<Arc<dyn ExecutionPlan>>,
+}
+
+/// What the traces must be that are asked for.
+#[derive(Clone, Default)]
+struct Filters {
+    /// What their roots must be.
+    of_root: Option<RunFilter>,
+    /// What any of their runs must be, and all runs of the projects, whatever the window, among which
+    /// that one is looked for.
+    of_any: Option<(RunFilter, Wanted)>,
+}
+
+impl Filters {
+    fn is_empty(&self) -> bool {
+        self.of_root.is_none() && self.of_any.is_none()
+    }
+
+    /// The wanted roots that are asked for, with these columns.
+    fn roots(
+        &self,
+        files: &Files,
+        columns: &[Column],
+        roots: &Wanted,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let mut kept = columns.to_vec();
+        if self.of_any.is_some() {
+            kept.extend(plan::TRACED.iter().filter(|own| !columns.contains(own)));
+        }
+        let runs = match &self.of_root {
+            Some(filter) => filter.keep(files.runs(&filter.with_own(&kept), roots)?, &kept)?,
+            None => files.runs(&kept, roots)?,
+        };
+        let Some((filter, all)) = &self.of_any else {
+            return Ok(runs);
+        };
+        let any = files.runs(&filter.with_own(&plan::TRACED), all)?;
+        plan::of_same_traces(runs, filter.keep(any, &plan::TRACED)?, columns)
+    }
+
+    /// All wanted runs of traces whose roots are asked for, with these columns.
+    fn runs(
+        &self,
+        files: &Files,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let runs = files.runs(columns, wanted)?;
+        if self.is_empty() {
+            return Ok(runs);
+        }
+        let roots = Wanted {
+            only_roots: true,
+            ..wanted.clone()
+        };
+        plan::of_same_traces(runs, self.roots(files, &plan::TRACED, &roots)?, columns)
+    }
 }
 
 impl Question<'_> {
     /// What is known of the projects without their traces.
     async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>, Stop> {
         let mut facts = self.files.proven();
-        let scanned = self.step(Files::unproven, Files::scanned).await?;
+        let scanned = self.step(|files| files.unproven(), Files::scanned).await?;
         for (project, more) in scanned {
             facts.entry(project).or_default().add(more);
         }
@@ -217,11 +285,21 @@ impl Question<'_> {
         let projects = &mut tallied.projects;
         // Those that traces are built from.
         let mut runs = Wanted {
-            window: self.roots.window.widened(request.trace_span_us),
+            window: self.window.widened(request.trace_span_us),
             projects: Some(BTreeSet::new()),
             only_roots: false,
             newest: None,
         };
+        if let Some(filter) = &request.tree_filter {
+            can_trace(projects)?;
+            let all = Wanted {
+                window: Window::default(),
+                only_roots: false,
+                ..self.roots.clone()
+            };
+            let all = self.newest(all).await?;
+            self.filters.of_any = Some((RunFilter::new(filter), all));
+        }
         if request.usage == Usage::Own {
             can_build(projects)?;
             runs.projects = Some(projects.keys().copied().collect());
@@ -234,7 +312,7 @@ impl Question<'_> {
             }
         }
         if request.usage == Usage::Auto {
-            let open = may_not_add_up(projects);
+            let open = self.may_not_add_up(projects).await?;
             if !open.is_empty() {
                 runs.projects = Some(open);
                 runs = self.newest(runs).await?;
@@ -313,6 +391,37 @@ impl Question<'_> {
         })
     }
 
+    /// The projects whose roots may not add up what their descendants used: none but lone LLM calls
+    /// carries usage, whichever of them are asked for.
+    async fn may_not_add_up(
+        &mut self,
+        projects: &BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<BTreeSet<Uuid>, Stop> {
+        let open = projects.iter().filter(|(_, project)| {
+            let tally = project.tally.as_ref();
+            !project.facts.lacks_traces && tally.is_some_and(|tally| tally.n_composite_usage == 0)
+        });
+        let open: BTreeSet<Uuid> = open.map(|(id, _)| *id).collect();
+        if open.is_empty() || self.filters.is_empty() {
+            return Ok(open);
+        }
+        let roots = Wanted {
+            window: self.window,
+            projects: Some(open.clone()),
+            only_roots: true,
+            newest: None,
+        };
+        let roots = self.newest(roots).await?;
+        let composite = self
+            .step(
+                |files| plan::composite_usage(files.runs(&plan::composed(), &roots)?).map(Some),
+                |_, counts, batch| by_project(counts, batch, count_at, add_counts),
+            )
+            .await?;
+        let adds_up = |id: &Uuid| composite.get(id).is_some_and(|n_roots| *n_roots > 0);
+        Ok(open.into_iter().filter(|id| !adds_up(id)).collect())
+    }
+
     /// Those of the projects in which runs that are no roots carry usage.
     async fn used_below_roots(&mut self, runs: &Wanted) -> Result<BTreeSet<Uuid>, Stop> {
         let counts = self
@@ -328,10 +437,10 @@ impl Question<'_> {
 
     /// The tallies of root runs, with the runs' own feedback or without.
     async fn tallies(&mut self, own_feedback: bool) -> Result<BTreeMap<Uuid, Tally>, Stop> {
-        let roots = self.roots.clone();
+        let (filters, roots) = (self.filters.clone(), self.roots.clone());
         let columns = plan::tallied(own_feedback);
         self.step(
-            |files| plan::tally(files.runs(&columns, &roots)?).map(Some),
+            |files| plan::tally(filters.roots(files, &columns, &roots)?).map(Some),
             |_, tallies, batch| {
                 by_project(tallies, batch, Tally::from_row, |sum, more| {
                     sum.merge(&more)
@@ -348,10 +457,13 @@ impl Question<'_> {
         runs: &Wanted,
         own_feedback: bool,
     ) -> Result<BTreeMap<Uuid, (Tally, u64)>, Stop> {
-        let window = self.roots.window;
+        let (filters, window) = (self.filters.clone(), self.window);
         let columns = plan::built(own_feedback);
         self.step(
-            |files| plan::tally_built(files.runs(&columns, runs)?, own_feedback, &window).map(Some),
+            |files| {
+                let runs = filters.runs(files, &columns, runs)?;
+                plan::tally_built(runs, own_feedback, &window).map(Some)
+            },
             |_, tallies, batch| {
                 by_project(tallies, batch, built_at, |sum, more| {
                     sum.1 += more.1;
@@ -364,9 +476,9 @@ impl Question<'_> {
 
     /// The traces of each day.
     async fn daily(&mut self, zone: Tz) -> Result<BTreeMap<Uuid, BTreeMap<NaiveDate, u64>>, Stop> {
-        let roots = self.roots.clone();
+        let (filters, roots) = (self.filters.clone(), self.roots.clone());
         self.step(
-            |files| plan::daily(files.runs(plan::DATED, &roots)?, zone).map(Some),
+            |files| plan::daily(filters.roots(files, plan::DATED, &roots)?, zone).map(Some),
             |_, days, batch| {
                 by_project(days, batch, day_at, |sum, more| {
                     for (day, n_traces) in more {
@@ -396,10 +508,10 @@ impl Question<'_> {
         &mut self,
         on_runs: &BTreeMap<Uuid, Feedback>,
     ) -> Result<BTreeMap<Uuid, Feedback>, Stop> {
-        let roots = self.roots.clone();
+        let (filters, roots) = (self.filters.clone(), self.roots.clone());
         self.step(
             |files| {
-                let roots = files.runs(plan::FED_BACK, &roots)?;
+                let roots = filters.roots(files, plan::FED_BACK, &roots)?;
                 plan::feedback(roots, feedback_table(on_runs)?).map(Some)
             },
             |_, feedback, batch| {
@@ -444,26 +556,24 @@ impl Question<'_> {
     }
 }
 
-/// The projects whose roots may not add up what their descendants used: none but lone LLM calls carries
-/// usage.
-fn may_not_add_up(projects: &BTreeMap<Uuid, ProjectTally>) -> BTreeSet<Uuid> {
-    let open = projects.iter().filter(|(_, project)| {
-        let tally = project.tally.as_ref();
-        !project.facts.lacks_traces && tally.is_some_and(|tally| tally.n_composite_usage == 0)
-    });
-    open.map(|(id, _)| *id).collect()
-}
-
 /// Whether traces of all these projects can be built from their runs.
 fn can_build(projects: &BTreeMap<Uuid, ProjectTally>) -> Result<()> {
+    says_traces(projects, "no usage can be summed over a trace's runs")
+}
+
+/// Whether the runs of each trace can be told in all these projects.
+fn can_trace(projects: &BTreeMap<Uuid, ProjectTally>) -> Result<()> {
+    says_traces(projects, "no filter can look at all runs of a trace")
+}
+
+fn says_traces(projects: &BTreeMap<Uuid, ProjectTally>, so: &str) -> Result<()> {
     let mut lacking = projects
         .iter()
         .filter(|(_, project)| project.facts.lacks_traces);
     lacking.next().map_or(Ok(()), |(id, _)| {
         Err(Error::BadData {
             problem: format!(
-                "project {id}: not all of its files say which runs belong to a trace, so that no \
-                 usage can be summed over a trace's runs"
+                "project {id}: not all of its files say which runs belong to a trace, so that {so}"
             ),
         })
     })

@@ -42,7 +42,7 @@ impl Display for Value {
             Self::Null => f.write_str("null"),
             Self::Boolean(truth) => truth.fmt(f),
             Self::Text(text) => write_quoted(f, text, '"'),
-            Self::Number(number) => f.write_str(&number.to_text()),
+            Self::Number(number) => f.write_str(&number.to_string()),
             Self::Cost(pico) => f.write_str(&pico_to_text((*pico).into())),
             Self::Time(us) => write_quoted(f, &format_time(*us), '"'),
             Self::Duration(us) => f.write_str(&seconds(*us)),

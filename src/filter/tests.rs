@@ -1093,8 +1093,8 @@ proptest! {
     fn numbers_are_those_of_the_text(units in -(10_i128.pow(38) - 1)..10_i128.pow(38), exponent in 0..18_i32) {
         let number = Number::parse(&format!("{units}e-18")).unwrap();
         prop_assert_eq!(number.units(), units);
-        prop_assert_eq!(Number::parse(&number.to_text()), Some(number));
-        let scaled = Number::parse(&format!("{}e{}", number.to_text(), -exponent));
+        prop_assert_eq!(Number::parse(&number.to_string()), Some(number));
+        let scaled = Number::parse(&format!("{}e{}", number.to_string(), -exponent));
         let factor = 10_i128.pow(exponent.unsigned_abs());
         prop_assert_eq!(scaled.map(Number::units), (units % factor == 0).then_some(units / factor));
         prop_assert!(number.floor() * 10_i128.pow(18) <= units);

@@ -1,6 +1,7 @@
 //! Values: what fields are compared with, exactly.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use serde_json::Map;
 use uuid::Uuid;
@@ -97,10 +98,12 @@ impl Number {
     pub const fn is_whole(self) -> bool {
         self.0.rem_euclid(Self::ONE) == 0
     }
+}
 
-    /// The decimal without exponent, all digits that there are.
-    pub(super) fn to_text(self) -> String {
-        decimal(self.0, PLACES)
+/// Without exponent, all digits that there are.
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&decimal(self.0, PLACES))
     }
 }
 

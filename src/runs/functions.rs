@@ -5,14 +5,16 @@
 //! last, literal argument, so that an error can say which column held the bad value. They are plain
 //! registered functions: a plan that uses them can travel to another process by name.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use chrono::DateTime;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, PrimitiveArray, StringViewArray,
-    StringViewBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, ListBuilder, PrimitiveArray,
+    StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
@@ -25,6 +27,7 @@ use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::tally::money;
@@ -51,7 +54,11 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Needed,
         Kind::TraceOf,
         Kind::Elapsed,
+        Kind::Difference,
         Kind::LocalDay,
+        Kind::Member,
+        Kind::ThreadOf,
+        Kind::Texts,
     ]
     .map(Kind::udf)
     .to_vec()
@@ -102,6 +109,26 @@ pub(crate) fn local_day(time: Expr, zone: Tz) -> Expr {
     Kind::LocalDay.udf().call(vec![time, lit(zone.name())])
 }
 
+/// The JSON text of a member of a JSON object; null where the text is none, or has no such member.
+pub(crate) fn member(json: Expr, key: &str) -> Expr {
+    Kind::Member.udf().call(vec![json, lit(key)])
+}
+
+/// The conversation that a run's metadata names.
+pub(crate) fn thread_of(metadata: Expr) -> Expr {
+    Kind::ThreadOf.udf().call(vec![metadata])
+}
+
+/// Lists of texts, also from the JSON text of one; what is no text in them is left out.
+pub(crate) fn texts(value: Expr, column: &str) -> Expr {
+    Kind::Texts.udf().call(vec![value, lit(column)])
+}
+
+/// Microseconds from one canonical time to another.
+pub(crate) fn difference_us(from: Expr, to: Expr) -> Expr {
+    Kind::Difference.udf().call(vec![from, to])
+}
+
 /// Microseconds from one canonical time to another; null where that is negative.
 pub(crate) fn elapsed_us(from: Expr, to: Expr) -> Expr {
     Kind::Elapsed.udf().call(vec![from, to])
@@ -118,7 +145,11 @@ enum Kind {
     Needed,
     TraceOf,
     Elapsed,
+    Difference,
     LocalDay,
+    Member,
+    ThreadOf,
+    Texts,
 }
 
 impl Kind {
@@ -126,7 +157,7 @@ impl Kind {
         Arc::new(ScalarUDF::new_from_impl(RunFunction {
             kind: self,
             signature: match self {
-                Self::IdBits => Signature::any(1, Volatility::Immutable),
+                Self::IdBits | Self::ThreadOf => Signature::any(1, Volatility::Immutable),
                 Self::Digest => Signature::variadic_any(Volatility::Immutable),
                 _ => Signature::any(2, Volatility::Immutable),
             },
@@ -152,7 +183,11 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Needed => "needed",
             Kind::TraceOf => "trace_of",
             Kind::Elapsed => "elapsed_us",
+            Kind::Difference => "difference_us",
             Kind::LocalDay => "local_day",
+            Kind::Member => "member",
+            Kind::ThreadOf => "thread_of",
+            Kind::Texts => "texts",
         }
     }
 
@@ -163,9 +198,12 @@ impl ScalarUDFImpl for RunFunction {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
             Kind::UtcMicros => super::TIME,
-            Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Digest => DataType::Int64,
+            Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Difference | Kind::Digest => {
+                DataType::Int64
+            }
             Kind::IdBits => DataType::Decimal128(38, 0),
-            Kind::IdText | Kind::TraceOf => DataType::Utf8View,
+            Kind::IdText | Kind::TraceOf | Kind::Member | Kind::ThreadOf => DataType::Utf8View,
+            Kind::Texts => super::texts(),
             Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
         })
@@ -173,6 +211,13 @@ impl ScalarUDFImpl for RunFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (first, second) = match (self.kind, args.args.as_slice()) {
+            (Kind::ThreadOf, [metadata]) => {
+                let metadata = text(&metadata.to_array(args.number_rows)?)?;
+                let threads = metadata.iter().map(|json| json.and_then(thread));
+                return Ok(ColumnarValue::Array(Arc::new(
+                    threads.collect::<StringViewArray>(),
+                )));
+            }
             (Kind::IdBits, [ids]) => {
                 let ids = ids.to_array(args.number_rows)?;
                 return Ok(ColumnarValue::Array(Arc::new(bits_of_ids(&ids)?)));
@@ -202,7 +247,9 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Needed if values.null_count() > 0 => {
                 return Err(bad(column, "a value", "none"));
             }
-            Kind::Needed | Kind::IdBits | Kind::Digest => values,
+            Kind::Needed | Kind::IdBits | Kind::Digest | Kind::ThreadOf => values,
+            Kind::Member => members(&values, column)?,
+            Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TraceOf => Arc::new(
                 text(&values)?
                     .iter()
@@ -210,7 +257,8 @@ impl ScalarUDFImpl for RunFunction {
                     .collect::<StringViewArray>(),
             ),
             Kind::LocalDay => local_days(&values, column)?,
-            Kind::Elapsed => elapsed(&values, &second.to_array(args.number_rows)?),
+            Kind::Elapsed => elapsed(&values, &second.to_array(args.number_rows)?, 0),
+            Kind::Difference => elapsed(&values, &second.to_array(args.number_rows)?, i64::MIN),
         };
         Ok(ColumnarValue::Array(array))
     }
@@ -377,6 +425,64 @@ fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
     Ok(Arc::new(builder.finish()))
 }
 
+/// The metadata that may name a conversation, the preferred first.
+const THREAD_KEYS: [&str; 3] = ["session_id", "thread_id", "conversation_id"];
+
+type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+
+fn thread(metadata: &str) -> Option<String> {
+    let object: Object<'_> = serde_json::from_str(metadata).ok()?;
+    let values = THREAD_KEYS.iter().filter_map(|key| object.get(*key));
+    values.filter_map(|value| scalar_text(value)).next()
+}
+
+/// The text of a JSON text, number or boolean.
+pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
+    let json = json.get();
+    match json.as_bytes().first()? {
+        b'"' => serde_json::from_str(json).ok(),
+        b't' | b'f' => Some(json.to_owned()),
+        b'-' | b'0'..=b'9' => {
+            let number: serde_json::Number = serde_json::from_str(json).ok()?;
+            Some(number.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn members(values: &ArrayRef, key: &str) -> Result<ArrayRef> {
+    let member = |json: &str| {
+        let object: Object<'_> = serde_json::from_str(json).ok()?;
+        object.get(key).map(|value| value.get().to_owned())
+    };
+    let members: StringViewArray = text(values)?
+        .iter()
+        .map(|json| json.and_then(member))
+        .collect();
+    Ok(Arc::new(members))
+}
+
+fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    match values.data_type() {
+        DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_) => {
+            Ok(compute::cast(values, &super::texts())?)
+        }
+        DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8 => {
+            let mut lists = ListBuilder::new(StringViewBuilder::new());
+            for json in &text(values)? {
+                let list =
+                    json.and_then(|json| serde_json::from_str::<Vec<Cow<'_, str>>>(json).ok());
+                for one in list.iter().flatten() {
+                    lists.values().append_value(one);
+                }
+                lists.append(list.is_some());
+            }
+            Ok(Arc::new(lists.finish()))
+        }
+        kind => Err(bad(column, "a list of texts", format!("the type {kind}"))),
+    }
+}
+
 fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
     let bits = |id: &str| {
         let uuid = Uuid::try_parse(id)
@@ -457,13 +563,13 @@ fn plain_id(id: &str) -> String {
     Uuid::try_parse(bare).map_or_else(|_| bare.to_owned(), |uuid| uuid.as_hyphenated().to_string())
 }
 
-fn elapsed(starts: &ArrayRef, ends: &ArrayRef) -> ArrayRef {
+fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {
     let starts = starts.as_primitive::<TimestampMicrosecondType>();
     let ends = ends.as_primitive::<TimestampMicrosecondType>();
     let elapsed: Int64Array = starts
         .iter()
         .zip(ends)
-        .map(|(start, end)| end?.checked_sub(start?).filter(|us| *us >= 0))
+        .map(|(start, end)| end?.checked_sub(start?).filter(|us| *us >= at_least_us))
         .collect();
     Arc::new(elapsed)
 }

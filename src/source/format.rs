@@ -59,6 +59,8 @@ enum Rule {
     NoValue(&'static str),
     /// True where a dotted path has a single segment.
     OneSegment(&'static str),
+    /// The member of a JSON object.
+    Member(&'static str, &'static str),
     /// The id that a dotted path's first segment ends with.
     FirstSegment(&'static str),
     /// True where two columns hold the same id.
@@ -207,6 +209,7 @@ impl Rule {
             | Self::HasValue(name)
             | Self::NoValue(name)
             | Self::OneSegment(name)
+            | Self::Member(name, _)
             | Self::FirstSegment(name) => [Some(name), None],
             Self::Same(one, other) => [Some(one), Some(other)],
         }
@@ -238,6 +241,7 @@ impl Rule {
             Self::NoValue(name) => ident(name).is_null(),
             Self::OneSegment(name) => ident(name).not_like(lit("%.%")),
             Self::FirstSegment(name) => functions::trace_of(ident(name), name),
+            Self::Member(name, key) => functions::member(ident(name), key),
             Self::Same(one, other) => {
                 functions::id_text(ident(one), one).eq(functions::id_text(ident(other), other))
             }
@@ -274,6 +278,7 @@ fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
         {
             functions::whole(value, name)
         }
+        Column::Tags => functions::texts(value, name),
         column if column.is_id() => functions::id_text(value, name),
         _ => value,
     }

@@ -16,7 +16,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Values of a filter are exact costs and times.
     ("filter", &["tally::money", "time"]),
     // Moments are read and shown.
-    ("request", &["time"]),
+    ("request", &["filter", "time"]),
     // The kinds of error contain those of the filter and the side files.
     ("error", &["filter", "source::projects"]),
     // Costs become pico-dollars and texts times while runs are read.
@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The mergeable aggregate knows nothing of where runs come from.
     ("tally", &[]),
     // Values in, values out; it sees no files.
-    ("plan", &["request", "runs", "tally", "traces"]),
+    ("plan", &["filter", "request", "runs", "tally", "traces"]),
     // The one place where plans meet files.
     ("engine", &["plan", "request", "runs", "source", "tally"]),
     // Assembled from a tally and the metadata's plain data.

@@ -41,6 +41,18 @@ pub(super) const FORMAT: Format = Format {
         from(Column::TotalCost, &[Rule::Values("total_cost")]),
         from(Column::PromptCost, &[Rule::Values("prompt_cost")]),
         from(Column::CompletionCost, &[Rule::Values("completion_cost")]),
+        from(Column::Name, &[Rule::Values("name")]),
+        from(Column::Status, &[Rule::Values("status")]),
+        from(Column::Error, &[Rule::Values("error")]),
+        from(Column::ParentRunId, &[Rule::Values("parent_run_id")]),
+        from(
+            Column::ReferenceExampleId,
+            &[Rule::Values("reference_example_id")],
+        ),
+        from(Column::Tags, &[Rule::Values("tags")]),
+        from(Column::Metadata, &[Rule::Member("extra", "metadata")]),
+        from(Column::Inputs, &[Rule::Values("inputs")]),
+        from(Column::Outputs, &[Rule::Values("outputs")]),
     ],
 };
 

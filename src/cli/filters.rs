@@ -1,0 +1,105 @@
+//! The flags that choose traces by what they are: the filter language, and plain flags for the usual.
+
+use clap::Args;
+use runtally::filter::parse_duration;
+use runtally::{Error, Filter};
+
+const FILTERS: &str = "Filters";
+
+/// The flags of filters; all of them must hold.
+#[derive(Debug, Args)]
+pub(super) struct FilterArgs {
+    /// Only traces whose root matches, such as 'and(eq(status, "error"), gt(latency, "5s"))'.
+    #[arg(long, value_name = "FILTER", help_heading = FILTERS)]
+    filter: Option<String>,
+
+    /// The same: only traces whose root matches.
+    #[arg(long, value_name = "FILTER", help_heading = FILTERS, hide_short_help = true)]
+    trace_filter: Option<String>,
+
+    /// Only traces of which any run matches, whenever that run started.
+    #[arg(long, value_name = "FILTER", help_heading = FILTERS)]
+    tree_filter: Option<String>,
+
+    /// Only roots of a type: llm, chain, tool, …
+    #[arg(long, value_name = "TYPE", help_heading = FILTERS, hide_short_help = true)]
+    run_type: Option<String>,
+
+    /// Only roots of a name.
+    #[arg(long, value_name = "NAME", help_heading = FILTERS, hide_short_help = true)]
+    run_name: Option<String>,
+
+    /// Only roots that failed.
+    #[arg(long, conflicts_with = "no_error", help_heading = FILTERS, hide_short_help = true)]
+    error: bool,
+
+    /// Only roots that did not fail.
+    #[arg(long, help_heading = FILTERS, hide_short_help = true)]
+    no_error: bool,
+
+    /// Only roots with a tag; several: with all of them.
+    #[arg(long, value_name = "TAG", help_heading = FILTERS)]
+    tag: Vec<String>,
+
+    /// Only roots of a model: metadata ls_model_name.
+    #[arg(long, value_name = "MODEL", help_heading = FILTERS, hide_short_help = true)]
+    model: Option<String>,
+
+    /// Only roots of a user: metadata user_id or user.
+    #[arg(long, value_name = "USER", help_heading = FILTERS, hide_short_help = true)]
+    user: Option<String>,
+
+    /// Only roots with an entry in their metadata; several: with all of them.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = entry, help_heading = FILTERS)]
+    meta: Vec<(String, String)>,
+
+    /// Only roots that took this long or longer: 5s, 300ms, 2m.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = FILTERS, hide_short_help = true)]
+    min_latency: Option<i64>,
+
+    /// Only roots that took this long or shorter.
+    #[arg(long, value_name = "TIME", value_parser = duration, help_heading = FILTERS, hide_short_help = true)]
+    max_latency: Option<i64>,
+}
+
+impl FilterArgs {
+    /// What the roots must be.
+    pub(super) fn of_root(&self) -> Result<Option<Filter>, Error> {
+        let written = [&self.filter, &self.trace_filter];
+        let written = written.into_iter().flatten();
+        let mut filters = written
+            .map(|text| Filter::parse(text))
+            .collect::<Result<Vec<_>, _>>()?;
+        filters.extend(self.run_type.as_deref().map(Filter::run_type));
+        filters.extend(self.run_name.as_deref().map(Filter::run_name));
+        filters.extend(self.error.then(|| Filter::errored(true)));
+        filters.extend(self.no_error.then(|| Filter::errored(false)));
+        filters.extend(self.tag.iter().map(|tag| Filter::tag(tag)));
+        filters.extend(self.model.as_deref().map(Filter::model));
+        filters.extend(self.user.as_deref().map(Filter::user));
+        filters.extend(
+            self.meta
+                .iter()
+                .map(|(key, value)| Filter::metadata(key, value)),
+        );
+        filters.extend(self.min_latency.map(Filter::min_latency));
+        filters.extend(self.max_latency.map(Filter::max_latency));
+        Ok(Filter::all(filters))
+    }
+
+    /// What any run of a trace must be.
+    pub(super) fn of_any(&self) -> Result<Option<Filter>, Error> {
+        Ok(self.tree_filter.as_deref().map(Filter::parse).transpose()?)
+    }
+}
+
+fn entry(text: &str) -> Result<(String, String), String> {
+    let entry = text.split_once('=').filter(|(key, _)| !key.is_empty());
+    let (key, value) = entry.ok_or_else(|| "write KEY=VALUE, such as team=search".to_owned())?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
+fn duration(text: &str) -> Result<i64, String> {
+    let us = parse_duration(text).filter(|us| *us >= 0);
+    us.ok_or_else(|| "write a time such as 5s, 300ms or 2m".to_owned())
+}
