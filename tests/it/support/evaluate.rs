@@ -440,8 +440,106 @@ mod tests {
         keeps(&Filter::parse(filter).unwrap(), run, root)
     }
 
-    #[test]
-    fn filters_by_hand() {
+    /// Filters, whether each keeps the root and whether it keeps the child.
+    const BY_HAND: &[(&str, bool, bool)] = &[
+        ("eq(name, 'agent')", true, true),
+        ("eq(is_root, true)", true, false),
+        ("eq(root.is_root, true)", true, true),
+        ("neq(execution_order, 1)", false, true),
+        ("eq(error, true)", false, true),
+        ("neq(error, null)", false, true),
+        ("eq(error, null)", true, false),
+        ("search(error, 'timeout')", false, true),
+        ("search('NO ANSWER')", false, true),
+        ("search('why?')", true, false),
+        ("eq(parent_run_id, null)", true, false),
+        ("gt(latency, 2)", true, false),
+        ("eq(latency, '2500ms')", true, false),
+        ("lt(first_token, 1)", false, false),
+        ("eq(first_token, null)", true, true),
+        ("gte(start_time, '1970-01-01T00:00:01.5')", false, true),
+        ("lt(total_tokens, 10.5)", true, false),
+        ("neq(total_tokens, 10)", false, true),
+        ("eq(total_cost, 0.3)", true, false),
+        ("like(name, 'a%_t')", true, true),
+        ("like(name, 'A%')", false, false),
+        ("has(tags, 'prod')", true, false),
+        ("in(tags, ['x', 'b c'])", true, false),
+        ("eq(tags, null)", false, true),
+        ("eq(thread_id, 't1')", true, false),
+        ("eq(root.thread_id, 't1')", true, true),
+        (r#"has(metadata, '{"deep": {"a": 1.0}}')"#, true, false),
+        (r#"has(metadata, '{"deep": 1}')"#, false, false),
+        ("eq(metadata_key, 'none')", true, false),
+        (
+            "and(eq(metadata_key, 'user'), eq(metadata_value, 'u1'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'user'), eq(metadata_value, 't1'))",
+            false,
+            false,
+        ),
+        (
+            "and(eq(metadata_value, 't1'), eq(metadata_key, 'user'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'user'), neq(metadata_value, 't1'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'none'), eq(metadata_value, null))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'n'), eq(metadata_value, '3'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'n'), gt(metadata_value, 2.5))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(metadata_key, 'n'), eq(metadata_key, 'user'), eq(metadata_value, 'u1'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(feedback_key, 'helpful'), gte(feedback_score, 0.5))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(feedback_key, 'tone'), gte(feedback_score, 0.5))",
+            false,
+            false,
+        ),
+        (
+            "and(eq(feedback_key, 'tone'), eq(feedback_value, 'good'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(input_key, 'messages.0.content'), eq(input_value, 'Why?'))",
+            true,
+            false,
+        ),
+        (
+            "and(eq(input_key, 'n'), eq(input_value, 1.50))",
+            true,
+            false,
+        ),
+        ("eq(input_key, 'messages')", true, false),
+    ];
+
+    fn a_root_and_its_child() -> (Run, Run) {
         let mut run = Run::completed_root(1, 1_000_000, 3_500_000);
         run.tags = Some(vec!["prod".to_owned(), "b c".to_owned()]);
         run.extra = Some(
@@ -460,105 +558,19 @@ mod tests {
         child.is_root = Some(false);
         child.status = Some("error".to_owned());
         child.error = Some("TimeoutError: no answer".to_owned());
-        for (filter, of_root, of_child) in [
-            ("eq(name, 'agent')", true, true),
-            ("eq(is_root, true)", true, false),
-            ("eq(root.is_root, true)", true, true),
-            ("neq(execution_order, 1)", false, true),
-            ("eq(error, true)", false, true),
-            ("neq(error, null)", false, true),
-            ("eq(error, null)", true, false),
-            ("search(error, 'timeout')", false, true),
-            ("search('NO ANSWER')", false, true),
-            ("search('why?')", true, false),
-            ("eq(parent_run_id, null)", true, false),
-            ("gt(latency, 2)", true, false),
-            ("eq(latency, '2500ms')", true, false),
-            ("lt(first_token, 1)", false, false),
-            ("eq(first_token, null)", true, true),
-            ("gte(start_time, '1970-01-01T00:00:01.5')", false, true),
-            ("lt(total_tokens, 10.5)", true, false),
-            ("neq(total_tokens, 10)", false, true),
-            ("eq(total_cost, 0.3)", true, false),
-            ("like(name, 'a%_t')", true, true),
-            ("like(name, 'A%')", false, false),
-            ("has(tags, 'prod')", true, false),
-            ("in(tags, ['x', 'b c'])", true, false),
-            ("eq(tags, null)", false, true),
-            ("eq(thread_id, 't1')", true, false),
-            ("eq(root.thread_id, 't1')", true, true),
-            (r#"has(metadata, '{"deep": {"a": 1.0}}')"#, true, false),
-            (r#"has(metadata, '{"deep": 1}')"#, false, false),
-            ("eq(metadata_key, 'none')", true, false),
-            (
-                "and(eq(metadata_key, 'user'), eq(metadata_value, 'u1'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'user'), eq(metadata_value, 't1'))",
-                false,
-                false,
-            ),
-            (
-                "and(eq(metadata_value, 't1'), eq(metadata_key, 'user'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'user'), neq(metadata_value, 't1'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'none'), eq(metadata_value, null))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'n'), eq(metadata_value, '3'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'n'), gt(metadata_value, 2.5))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(metadata_key, 'n'), eq(metadata_key, 'user'), eq(metadata_value, 'u1'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(feedback_key, 'helpful'), gte(feedback_score, 0.5))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(feedback_key, 'tone'), gte(feedback_score, 0.5))",
-                false,
-                false,
-            ),
-            (
-                "and(eq(feedback_key, 'tone'), eq(feedback_value, 'good'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(input_key, 'messages.0.content'), eq(input_value, 'Why?'))",
-                true,
-                false,
-            ),
-            (
-                "and(eq(input_key, 'n'), eq(input_value, 1.50))",
-                true,
-                false,
-            ),
-            ("eq(input_key, 'messages')", true, false),
-        ] {
-            assert_eq!(keeps_text(filter, &run, Some(&run)), of_root, "{filter}");
-            assert_eq!(keeps_text(filter, &child, Some(&run)), of_child, "{filter}");
+        (run, child)
+    }
+
+    #[test]
+    fn filters_by_hand() {
+        let (run, child) = a_root_and_its_child();
+        for (filter, of_root, of_child) in BY_HAND {
+            assert_eq!(keeps_text(filter, &run, Some(&run)), *of_root, "{filter}");
+            assert_eq!(
+                keeps_text(filter, &child, Some(&run)),
+                *of_child,
+                "{filter}"
+            );
         }
         assert!(!keeps_text("eq(root.name, 'agent')", &child, None));
         assert!(keeps_text("eq(root.name, null)", &child, None));
