@@ -13,8 +13,8 @@ use std::sync::Arc;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, Int64Array, ListBuilder, PrimitiveArray,
-    StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListBuilder,
+    PrimitiveArray, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
@@ -32,6 +32,9 @@ use uuid::Uuid;
 
 use crate::tally::money;
 use crate::time;
+
+/// The type of 128 bits, which are compared as a number.
+const BITS: DataType = DataType::Decimal128(38, 0);
 
 /// A value that a column may not hold.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::IdText,
         Kind::IdBits,
         Kind::Digest,
+        Kind::RankedUp,
+        Kind::RankedDown,
+        Kind::AreApart,
         Kind::Needed,
         Kind::TraceOf,
         Kind::Elapsed,
@@ -92,6 +98,21 @@ pub(crate) fn id_bits(id: Expr) -> Expr {
 /// A number that differs, but for chance, where any of the values does.
 pub(crate) fn digest(values: Vec<Expr>) -> Expr {
     Kind::Digest.udf().call(values)
+}
+
+/// A number that is greater where a class is, and within it where a digest is.
+pub(crate) fn ranked_up(class: Expr, digest: Expr) -> Expr {
+    Kind::RankedUp.udf().call(vec![class, digest])
+}
+
+/// A number that is greater where a class is, and within it where a digest is less.
+pub(crate) fn ranked_down(class: Expr, digest: Expr) -> Expr {
+    Kind::RankedDown.udf().call(vec![class, digest])
+}
+
+/// Whether the digests differ of two numbers of [`ranked_up`] and [`ranked_down`].
+pub(crate) fn are_apart(up: Expr, down: Expr) -> Expr {
+    Kind::AreApart.udf().call(vec![up, down])
 }
 
 /// The value itself; an error where there is none.
@@ -142,6 +163,9 @@ enum Kind {
     IdText,
     IdBits,
     Digest,
+    RankedUp,
+    RankedDown,
+    AreApart,
     Needed,
     TraceOf,
     Elapsed,
@@ -180,6 +204,9 @@ impl ScalarUDFImpl for RunFunction {
             Kind::IdText => "id_text",
             Kind::IdBits => "id_bits",
             Kind::Digest => "digest",
+            Kind::RankedUp => "ranked_up",
+            Kind::RankedDown => "ranked_down",
+            Kind::AreApart => "are_apart",
             Kind::Needed => "needed",
             Kind::TraceOf => "trace_of",
             Kind::Elapsed => "elapsed_us",
@@ -201,7 +228,8 @@ impl ScalarUDFImpl for RunFunction {
             Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Difference | Kind::Digest => {
                 DataType::Int64
             }
-            Kind::IdBits => DataType::Decimal128(38, 0),
+            Kind::IdBits | Kind::RankedUp | Kind::RankedDown => BITS,
+            Kind::AreApart => DataType::Boolean,
             Kind::IdText | Kind::TraceOf | Kind::Member | Kind::ThreadOf => DataType::Utf8View,
             Kind::Texts => super::texts(),
             Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
@@ -248,6 +276,9 @@ impl ScalarUDFImpl for RunFunction {
                 return Err(bad(column, "a value", "none"));
             }
             Kind::Needed | Kind::IdBits | Kind::Digest | Kind::ThreadOf => values,
+            Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
+            Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
+            Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
             Kind::Member => members(&values, column)?,
             Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TraceOf => Arc::new(
@@ -490,7 +521,7 @@ fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
         uuid.as_u128().cast_signed()
     };
     let bits: Decimal128Array = text(ids)?.iter().map(|id| id.map(bits)).collect();
-    Ok(bits.with_data_type(DataType::Decimal128(38, 0)))
+    Ok(bits.with_data_type(BITS))
 }
 
 fn digests(values: &[ArrayRef], n_rows: usize) -> Result<Int64Array> {
@@ -501,6 +532,26 @@ fn digests(values: &[ArrayRef], n_rows: usize) -> Result<Int64Array> {
         .map(u64::cast_signed)
         .collect::<Vec<_>>()
         .into())
+}
+
+fn ranked(classes: &ArrayRef, digests: &ArrayRef, mask: u64) -> ArrayRef {
+    let classes = classes.as_primitive::<Int64Type>().values().iter();
+    let digests = digests.as_primitive::<Int64Type>().values().iter();
+    let ranked = classes.zip(digests).map(|(class, digest)| {
+        (i128::from(*class) << 64) | i128::from(digest.cast_unsigned() ^ mask)
+    });
+    let ranked: Decimal128Array = ranked.map(Some).collect();
+    Arc::new(ranked.with_data_type(BITS))
+}
+
+fn apart(ups: &ArrayRef, downs: &ArrayRef) -> ArrayRef {
+    const DIGEST: i128 = u64::MAX as i128;
+    let ups = ups.as_primitive::<Decimal128Type>().values().iter();
+    let downs = downs.as_primitive::<Decimal128Type>().values().iter();
+    let apart = ups
+        .zip(downs)
+        .map(|(up, down)| Some((up ^ down) & DIGEST != DIGEST));
+    Arc::new(apart.collect::<BooleanArray>())
 }
 
 /// Bytes are an id's text, or the 16 bytes of a UUID.

@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use super::Dedup;
 use super::file::{Rank, SourceFile};
-use super::format::{FILE, MODIFIED, RANK, ROW};
+use super::format::{FILE, MODIFIED, ROW};
 use super::listing::{Export, Listed};
 use crate::error::{Error, Result};
 use crate::runs::{Column, functions};
@@ -31,8 +31,8 @@ pub(super) const KEY: [Column; 3] = [Column::SessionId, Column::Id, Column::EndT
 
 /// What gives a record its place: that of its file's first row, and its row.
 pub(super) const PLACE: [&str; 2] = [FILE, ROW];
-/// What tells between which records only a path decides: their export's place, and when it was written.
-pub(super) const CLASS: [&str; 2] = [RANK, MODIFIED];
+/// What tells between which records only a path decides: when their export was written.
+pub(super) const CLASS: [&str; 1] = [MODIFIED];
 
 /// Marks the files whose runs may be repeated in another with their rank.
 ///
@@ -205,23 +205,44 @@ fn place() -> Expr {
     ident(FILE) + ident(ROW)
 }
 
+/// What is known of the records of files that may repeat each other's runs.
+#[derive(Clone, Copy)]
+pub(super) struct Known {
+    /// All are of one project.
+    pub(super) of_one_project: bool,
+    /// Some may lack an id.
+    pub(super) may_lack_ids: bool,
+}
+
+impl Known {
+    /// The records that have an id, and what tells their runs apart.
+    fn by_run(
+        self,
+        records: LogicalPlanBuilder,
+    ) -> Result<(LogicalPlanBuilder, Vec<Expr>), DataFusionError> {
+        let id = || ident(Column::Id.name());
+        let records = if self.may_lack_ids {
+            records.filter(id().is_not_null())?
+        } else {
+            records
+        };
+        let project = (!self.of_one_project).then(|| ident(Column::SessionId.name()));
+        let key = project.into_iter().chain([functions::id_bits(id())]);
+        Ok((records, key.collect()))
+    }
+}
+
 /// Records with their places → those of the newest record of each run, marked where it has ended. Runs
-/// without an id are not among them. All are of one project, or of several.
+/// without an id are not among them.
 pub(super) fn newest(
     records: LogicalPlanBuilder,
-    of_one_project: bool,
+    known: Known,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let id = || ident(Column::Id.name());
-    let project = (!of_one_project).then(|| ident(Column::SessionId.name()));
     let has_ended = ident(Column::EndTime.name()).is_not_null();
     let order = when(has_ended, place() + lit(newest::ENDED)).otherwise(place())?;
-    let newest = max(order).alias("newest");
+    let (records, run) = known.by_run(records)?;
     records
-        .filter(id().is_not_null())?
-        .aggregate(
-            project.into_iter().chain([functions::id_bits(id())]),
-            [newest],
-        )?
+        .aggregate(run, [max(order).alias("newest")])?
         .project([ident("newest")])?
         .build()
 }
@@ -250,50 +271,31 @@ pub(super) const COMPARED: [Column; 10] = [
     Column::CompletionCost,
 ];
 
-/// Records with the rank of their export → how many runs of each project have several records that
+/// Records with the time of their export → how many runs of each project have several records that
 /// differ, among which only the path of their export decided.
-pub(super) fn undecided(records: LogicalPlanBuilder) -> Result<LogicalPlan, DataFusionError> {
-    /// What decides between records but for paths: whether they have ended, then their export's time.
-    const CLASS: &str = "@class";
-    const DIFFERING: &str = "@differing";
-    const CONTENT: &str = "@content";
-    let project = || ident(Column::SessionId.name());
-    let id = || ident(Column::Id.name());
+pub(super) fn undecided(
+    records: LogicalPlanBuilder,
+    known: Known,
+) -> Result<LogicalPlan, DataFusionError> {
+    const FIRST: &str = "@first";
+    const LAST: &str = "@last";
+    // What decides between records but for paths: whether they have ended, then their export's time.
     let has_ended = ident(Column::EndTime.name()).is_not_null();
     let class = when(has_ended, ident(MODIFIED) + lit(newest::ENDED)).otherwise(ident(MODIFIED))?;
     let compared = COMPARED.into_iter().chain([Column::EndTime]);
     let content = functions::digest(compared.map(|column| ident(column.name())).collect());
-    let bounds = |name: &str| {
-        [
-            min(ident(name)).alias(format!("{name} min")),
-            max(ident(name)).alias(format!("{name} max")),
-        ]
-    };
-    let are_several =
-        |name: &str| ident(format!("{name} min")).not_eq(ident(format!("{name} max")));
-    let differing = when(are_several(RANK).and(are_several(CONTENT)), ident(CLASS)).end()?;
-    let key = || [project(), ident("@id")];
+    let project = || ident(Column::SessionId.name());
+    let (records, run) = known.by_run(records)?;
     records
-        .filter(id().is_not_null())?
-        .project([
-            project(),
-            functions::id_bits(id()).alias("@id"),
-            class.alias(CLASS),
-            ident(RANK),
-            content.alias(CONTENT),
-        ])?
         .aggregate(
-            key().into_iter().chain([ident(CLASS)]),
-            bounds(RANK).into_iter().chain(bounds(CONTENT)),
-        )?
-        .aggregate(
-            key(),
+            run,
             [
-                max(ident(CLASS)).alias(CLASS),
-                max(differing).alias(DIFFERING),
+                max(functions::ranked_up(class.clone(), content.clone())).alias(LAST),
+                max(functions::ranked_down(class, content)).alias(FIRST),
+                min(project()).alias("project"),
             ],
         )?
-        .filter(ident(DIFFERING).eq(ident(CLASS)))?
-        .aggregate([project()], [count(lit(1))])?
+        .filter(functions::are_apart(ident(LAST), ident(FIRST)))?
+        .aggregate([ident("project")], [count(lit(1))])?
         .build()
 }

@@ -241,7 +241,6 @@ impl SourceFile {
         let constants = [
             id(self.project),
             id(self.tenant),
-            ScalarValue::Int64(self.rank.map(|rank| rank.place)),
             ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
             ScalarValue::Int64(self.rank.map(|rank| rank.first_row)),
         ];

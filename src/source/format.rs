@@ -21,8 +21,6 @@ use crate::runs::{Column, functions};
 pub(crate) const PROJECT: &str = "@project";
 /// The name of the constant that holds the tenant that a file's path or footer gives.
 pub(crate) const TENANT: &str = "@tenant";
-/// The name of the constant that holds the rank of a file's export: of a run's records the highest wins.
-pub(crate) const RANK: &str = "@rank";
 /// The name of the constant that holds the place of a file's first row among the records of all, by its
 /// export's rank, then by its path.
 pub(crate) const FILE: &str = "@file";

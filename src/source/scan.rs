@@ -28,10 +28,9 @@ use crate::request::Window;
 use crate::runs::{self, Column};
 
 /// The constants of a file, in the order of [`SourceFile::partitioned`].
-const CONSTANTS: [(&str, DataType); 5] = [
+const CONSTANTS: [(&str, DataType); 4] = [
     (format::PROJECT, DataType::Utf8View),
     (format::TENANT, DataType::Utf8View),
-    (format::RANK, DataType::Int64),
     (format::MODIFIED, DataType::Int64),
     (format::FILE, DataType::Int64),
 ];
@@ -177,7 +176,9 @@ impl Files {
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
         let columns = [dedup::KEY.as_slice(), &dedup::COMPARED].concat();
         let records = self.records(&columns, &dedup::CLASS, wanted)?;
-        records.map(dedup::undecided).transpose()
+        records
+            .map(|records| dedup::undecided(records, self.known(wanted)))
+            .transpose()
     }
 
     /// What the footers prove of the projects.
@@ -288,15 +289,21 @@ impl Files {
     /// A plan for where the newest record of each wanted run stands: rows of [`Newest::add`]. `None`
     /// where no file repeats another's runs.
     pub(crate) fn newest(&self, wanted: &Wanted) -> Result<Option<LogicalPlan>, DataFusionError> {
+        let records = self.records(&dedup::KEY, &dedup::PLACE, wanted)?;
+        records
+            .map(|records| dedup::newest(records, self.known(wanted)))
+            .transpose()
+    }
+
+    fn known(&self, wanted: &Wanted) -> dedup::Known {
         let projects = self.repeated(wanted).map(|file| file.project);
         let projects: BTreeSet<_> = projects
             .map(|project| project.value.filter(|_| project.is_proven))
             .collect();
-        let of_one_project = projects.len() == 1 && !projects.contains(&None);
-        let records = self.records(&dedup::KEY, &dedup::PLACE, wanted)?;
-        records
-            .map(|records| dedup::newest(records, of_one_project))
-            .transpose()
+        dedup::Known {
+            of_one_project: projects.len() == 1 && !projects.contains(&None),
+            may_lack_ids: self.repeated(wanted).any(|file| file.may_lack_ids()),
+        }
     }
 
     fn repeated(&self, wanted: &Wanted) -> impl Iterator<Item = &Arc<SourceFile>> {
