@@ -104,6 +104,15 @@ async fn attempt_all(
     request: &Request,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<Tallied, Stop> {
+    if let Some(filter) = &request.tree_filter
+        && filter.resolved().speaks_of_root()
+    {
+        return Err(Error::Usage {
+            problem: "a filter on any run of a trace cannot speak of its root".to_owned(),
+            hint: Some("what the root must be goes into --filter, without root.".to_owned()),
+        }
+        .into());
+    }
     let mut named = source.named(&request.projects);
     let files = source.files(&engine.ctx, named, skipped).await?;
     let mut question = Question {

@@ -23,6 +23,20 @@ pub enum Condition {
     Search(String),
 }
 
+impl Condition {
+    /// Whether it speaks of the trace's root.
+    #[must_use]
+    pub fn speaks_of_root(&self) -> bool {
+        match self {
+            Self::All(members) | Self::Any(members) => members.iter().any(Self::speaks_of_root),
+            Self::Not(inner) => inner.speaks_of_root(),
+            Self::Field(subject, _) => subject.of_root,
+            Self::Entry(entry) => entry.of_root,
+            Self::Search(_) => false,
+        }
+    }
+}
+
 /// What one entry must be: one of the metadata, a feedback, a path of the inputs or outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {

@@ -167,11 +167,11 @@ impl Lowering {
     fn field(&mut self, field: Field, test: &Test) -> Expr {
         let plain = |column: Column| (column, text as fn(Expr, &Test) -> Expr);
         let (column, compared): (Column, fn(Expr, &Test) -> Expr) = match field {
-            Field::Id => plain(Column::Id),
-            Field::TraceId => plain(Column::TraceId),
-            Field::ParentRunId => plain(Column::ParentRunId),
-            Field::SessionId => plain(Column::SessionId),
-            Field::ReferenceExampleId => plain(Column::ReferenceExampleId),
+            Field::Id => (Column::Id, id),
+            Field::TraceId => (Column::TraceId, id),
+            Field::ParentRunId => (Column::ParentRunId, id),
+            Field::SessionId => (Column::SessionId, id),
+            Field::ReferenceExampleId => (Column::ReferenceExampleId, id),
             Field::Name => plain(Column::Name),
             Field::RunType => plain(Column::RunType),
             Field::Status => plain(Column::Status),
@@ -230,21 +230,28 @@ impl Lowering {
     }
 }
 
-/// A test of a text or an id. An empty id is none.
+/// A test of an id. An empty one is none.
+fn id(value: Expr, test: &Test) -> Expr {
+    match test {
+        Test::Present => value.clone().is_not_null().and(value.not_eq(lit(""))),
+        _ => text(value, test),
+    }
+}
+
 fn text(value: Expr, test: &Test) -> Expr {
     let literal = |value: &Value| match value {
         Value::Text(text) => Some(lit(ScalarValue::Utf8View(Some(text.clone())))),
         _ => None,
     };
     match test {
-        Test::Present => value.clone().is_not_null().and(value.not_eq(lit(""))),
+        Test::Present => value.is_not_null(),
         Test::Equals(one) => literal(one).map_or(lit(false), |one| value.eq(one)),
         Test::OneOf(list) => value.in_list(list.iter().filter_map(literal).collect(), false),
         // What stands for itself here is an escape there.
         Test::Like(pattern) => value.like(lit(pattern.replace('\\', "\\\\"))),
         Test::Search(_) => matching::matches(value, Matcher::Text(test.clone())),
-        Test::Not(inner) => Expr::IsNotTrue(Box::new(text(value, inner))),
-        Test::Compared(..) | Test::Contains(_) => lit(false),
+        // Within entries only.
+        Test::Not(_) | Test::Compared(..) | Test::Contains(_) => lit(false),
     }
 }
 

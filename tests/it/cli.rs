@@ -884,3 +884,83 @@ fn a_device_is_written_to_and_a_link_keeps_its_place() {
     assert!(dir.path().join("link.json").is_symlink());
     mirror::check(&fs::read_to_string(dir.path().join("real.json")).unwrap());
 }
+
+/// Plain flags are filters, all of which must hold; `-v` says which.
+#[test]
+fn flags_are_filters() {
+    let (dir, _) = exports(1);
+    let count = |args: &[&str]| -> i64 {
+        let mut all = vec!["list", "exports", "--json"];
+        all.extend(args);
+        let documents: Vec<Value> = serde_json::from_str(&answer(dir.path(), &all)).unwrap();
+        documents
+            .iter()
+            .map(|document| document["run_count"].as_i64().unwrap())
+            .sum()
+    };
+    let all = count(&[]);
+    for (flags, filter) in [
+        (vec!["--error"], "eq(error, true)"),
+        (vec!["--no-error"], "eq(error, false)"),
+        (vec!["--tag", "prod"], r#"has(tags, "prod")"#),
+        (vec!["--run-type", "chain"], r#"eq(run_type, "chain")"#),
+        (vec!["--min-latency", "2s"], "gte(latency, 2)"),
+        (vec!["--max-latency", "1500ms"], "lte(latency, 1.5)"),
+        (
+            vec!["--meta", "a=b=c"],
+            r#"and(eq(metadata_key, "a"), eq(metadata_value, "b=c"))"#,
+        ),
+        (
+            vec!["--model", "m"],
+            r#"and(eq(metadata_key, "ls_model_name"), eq(metadata_value, "m"))"#,
+        ),
+        (
+            vec!["--user", "u"],
+            r#"and(in(metadata_key, ["user_id", "user"]), eq(metadata_value, "u"))"#,
+        ),
+        (
+            vec![
+                "--error",
+                "--run-name",
+                "x",
+                "--trace-filter",
+                "neq(name, null)",
+            ],
+            r#"and(neq(name, null), eq(name, "x"), eq(error, true))"#,
+        ),
+    ] {
+        assert_eq!(count(&flags), count(&["--filter", filter]), "{flags:?}");
+        let mut verbose = vec!["list", "exports", "--json", "-v"];
+        verbose.extend(flags);
+        let said = runtally(dir.path(), &verbose).stderr;
+        assert!(said.contains(&format!("filter: {filter}\n")), "{said}");
+    }
+    assert_eq!(count(&["--error"]) + count(&["--no-error"]), all);
+    assert!((1..all).contains(&count(&["--error"])));
+    let failed_below = count(&["--tree-filter", "eq(error, true)"]);
+    assert!((count(&["--error"])..all).contains(&failed_below));
+}
+
+#[test]
+fn a_wrong_filter_is_pointed_at() {
+    let (dir, _) = exports(1);
+    let said = refusal(
+        dir.path(),
+        &["list", "exports", "--filter", "and(eq(nam, 'x'))"],
+        2,
+    );
+    assert_eq!(
+        said,
+        "error: there is no field `nam`\n  and(eq(nam, 'x'))\n         ^\nhint: did you mean `name`?\n"
+    );
+    let args = ["list", "exports", "--json", "--filter", "gt(latency, 'x')"];
+    let said: Value = serde_json::from_str(&runtally(dir.path(), &args).stderr).unwrap();
+    assert_eq!(said["error"]["kind"], "filter");
+    assert_eq!(said["error"]["exit_code"], 2);
+    assert_eq!(said["error"]["at"], 12);
+    let args = ["list", "exports", "--tree-filter", "eq(root.name, 'x')"];
+    assert!(refusal(dir.path(), &args, 2).contains("cannot speak of its root"));
+    for flag in [["--meta", "x"], ["--min-latency", "fast"]] {
+        refusal(dir.path(), &["list", "exports", flag[0], flag[1]], 2);
+    }
+}

@@ -4,12 +4,15 @@ use parquet::basic::{Compression, GzipLevel, ZstdLevel};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
 use runtally::{
-    CostFormat, Dedup, Engine, Limits, Projects, Request, Sessions, Source, SourceOptions, Usage,
-    Window,
+    CostFormat, Dedup, Engine, Filter, Limits, Projects, Request, Sessions, Source, SourceOptions,
+    Usage, Window,
 };
 use serde_json::{Value, json};
 
+use crate::support::evaluate::{EVERY, any_filter};
 use crate::support::mirror;
 use crate::support::quick;
 use crate::support::reference::{FileForm, Question, UsageFrom, assert_same_documents, expected};
@@ -160,6 +163,8 @@ fn request(question: &Question) -> Option<Request> {
             UsageFrom::Roots => Usage::Roots,
             UsageFrom::Own => Usage::Own,
         },
+        filter: question.filter.clone(),
+        tree_filter: question.tree_filter.clone(),
         ..Request::default()
     })
 }
@@ -360,6 +365,28 @@ proptest! {
         check(&runs, &shapes, question);
     }
 
+    /// The reference walks the filters' trees by itself.
+    #[test]
+    fn filters_keep_what_the_reference_keeps(
+        runs in any_runs(2, 30),
+        shapes in vec(any_form(), 1..3),
+        window in any_window(),
+        filter in proptest::option::weighted(0.8, any_filter()),
+        tree_filter in proptest::option::weighted(0.3, any_filter()),
+        usage in prop_oneof![3 => Just(UsageFrom::Auto), 1 => Just(UsageFrom::Own)],
+    ) {
+        let parsed = |text: String| Filter::parse(&text).unwrap();
+        let question = Question {
+            since_us: window.0,
+            until_us: window.1,
+            usage,
+            filter: filter.map(parsed),
+            tree_filter: tree_filter.map(|text| parsed(text.replace("root.", ""))),
+            ..Question::default()
+        };
+        check(&runs, &shapes, question);
+    }
+
     /// Where the shapes hold the same facts, the bytes are the same.
     #[test]
     fn the_same_facts_in_any_shapes_give_the_same_bytes(
@@ -387,6 +414,45 @@ proptest! {
         };
         prop_assert_eq!(text(&forms)?, text(&[Shape::default()])?);
     }
+}
+
+/// Every operator of every field, over the same runs.
+#[test]
+fn every_comparison_keeps_what_the_reference_keeps() {
+    let mut runner = TestRunner::deterministic();
+    let strategy = (any_runs(2, 60), any_form());
+    let (mut runs, shape) = strategy.new_tree(&mut runner).unwrap().current();
+    for run in &mut runs {
+        shape.fit(run);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let files = write_in_turns(dir.path(), &runs, &[shape]);
+    let mut n_choosy = 0;
+    for text in EVERY {
+        let text = text.replace("PROJECT", &project_id(0).to_string());
+        let question = Question {
+            filter: Some(Filter::parse(&text).unwrap()),
+            files: files.clone(),
+            ..Question::default()
+        };
+        let expected = expected(&runs, &question);
+        let request = request(&question).unwrap();
+        let answer = answer(dir.path(), &SourceOptions::default(), &request).unwrap();
+        let documents = serde_json::to_string(&answer.sessions).unwrap();
+        let actual: Vec<Value> = serde_json::from_str(&documents).unwrap();
+        assert_same_documents(&actual, &expected);
+        let kept: u64 = actual
+            .iter()
+            .map(|document| document["run_count"].as_u64().unwrap())
+            .sum();
+        let n_roots = runs.iter().filter(|run| run.is_root == Some(true)).count() as u64;
+        n_choosy += usize::from(0 < kept && kept < n_roots);
+    }
+    assert!(
+        n_choosy > EVERY.len() / 2,
+        "only {n_choosy} of {} keep some",
+        EVERY.len()
+    );
 }
 
 #[test]

@@ -98,3 +98,32 @@ fn mixed_files_are_filtered_by_row() {
     };
     insta::assert_snapshot!(plan_over(&root, &request));
 }
+
+/// A start that a filter asks for chooses files as a window does.
+#[test]
+fn a_filter_prunes() {
+    let start = 1_793_404_800_000_000; // 2026-10-31
+    let window = Request {
+        window: Window::new(Some(start), None).unwrap(),
+        ..Request::default()
+    };
+    let filter = Request {
+        filter: Some(
+            "and(gte(start_time, '2026-10-31'), neq(name, 'x'))"
+                .parse()
+                .unwrap(),
+        ),
+        ..Request::default()
+    };
+    let options = small(generate::Layout::V1);
+    let files = |request: &Request| {
+        let plan = plan(&options, request);
+        let scan = plan.lines().find(|line| line.contains("DataSourceExec"));
+        let (_, files) = scan.unwrap().split_once("file_groups=").unwrap();
+        let (files, rest) = files.split_once(", projection=").unwrap();
+        assert!(rest.contains("start_time_max"), "{rest}");
+        files.to_owned()
+    };
+    assert_eq!(files(&filter), files(&window));
+    assert_eq!(files(&filter).matches(".parquet").count(), 1);
+}

@@ -10,11 +10,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, NaiveDateTime};
 use num_bigint::BigInt;
+use runtally::filter::Filter;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+use super::evaluate;
 use super::exact::{
     Decimal, PICO_PLACES, divide_half_even, plain, quotient, root_of_quotient, ten_to,
 };
@@ -70,6 +72,10 @@ pub(crate) struct Question {
     pub(crate) project: Option<Uuid>,
     pub(crate) stats: bool,
     pub(crate) usage: UsageFrom,
+    /// What the root of a trace must be.
+    pub(crate) filter: Option<Filter>,
+    /// What any of its runs must be, whatever the window.
+    pub(crate) tree_filter: Option<Filter>,
     /// Costs as JSON numbers instead of strings.
     pub(crate) cost_number: bool,
     /// Records of `GET /sessions`.
@@ -100,6 +106,8 @@ impl Default for Question {
             project: None,
             stats: true,
             usage: UsageFrom::Auto,
+            filter: None,
+            tree_filter: None,
             cost_number: false,
             metadata: Vec::new(),
             feedback: None,
@@ -440,7 +448,7 @@ fn is_built(rows: &[&Row], roots: &[&Row], question: &Question) -> bool {
 }
 
 /// The traces that start in the window, built from the runs of a day more on either side.
-fn build(rows: &[&Row], question: &Question) -> Vec<Trace> {
+fn build(rows: &[&Row], question: &Question, is_kept: impl Fn(&Row) -> bool) -> Vec<Trace> {
     let mut by_trace: BTreeMap<Uuid, Vec<&Row>> = BTreeMap::new();
     for row in rows
         .iter()
@@ -448,7 +456,12 @@ fn build(rows: &[&Row], question: &Question) -> Vec<Trace> {
     {
         by_trace.entry(row.trace.unwrap()).or_default().push(row);
     }
-    let traces = by_trace.values().map(|rows| Trace::built(rows));
+    let is_asked = question.filter.is_some() || question.tree_filter.is_some();
+    let kept = by_trace.values().filter(|rows| {
+        let mut roots = rows.iter().filter(|row| row.is_root);
+        !is_asked || roots.any(|row| is_kept(row))
+    });
+    let traces = kept.map(|rows| Trace::built(rows));
     traces
         .filter(|trace| is_in(trace.start_us, question, 0))
         .collect()
@@ -470,10 +483,20 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
         .copied()
         .collect();
     let is_built = question.stats && is_built(rows, &roots, question);
+    let is_kept = |root: &Row| {
+        let keeps = |filter: &Filter| evaluate::keeps(filter, &root.run, Some(&root.run));
+        let mut of_trace = rows.iter().filter(|row| row.trace == root.trace);
+        question.filter.as_ref().is_none_or(keeps)
+            && question
+                .tree_filter
+                .as_ref()
+                .is_none_or(|filter| of_trace.any(|row| evaluate::keeps(filter, &row.run, None)))
+    };
     let traces: Vec<Trace> = if is_built {
-        build(rows, question)
+        build(rows, question, is_kept)
     } else {
-        roots.iter().map(|row| Trace::of_root(row)).collect()
+        let kept = roots.iter().filter(|row| is_kept(row));
+        kept.map(|row| Trace::of_root(row)).collect()
     };
     let earliest_us = rows.iter().map(|row| row.run.start_us).min().unwrap();
     let start_us = given_us("start_time").unwrap_or(earliest_us);

@@ -233,6 +233,8 @@ fn facts(tone: Tone) -> impl Strategy<Value = Facts> {
         option::of(vec(select(vec!["prod", "b c", "\u{fc}\"q\""]), 0..3)),
         option::of(select(vec![
             r#"{"metadata": {"user": "u1", "session_id": "t1"}, "runtime": {}}"#,
+            r#"{"runtime": {}, "metadata": {"user": "u2", "n": 3, "x": 1.50, "flag": true, "none": null, "thread_id": 7, "deep": {"a": 1, "b": [1, {"c": 2}]}}}"#,
+            r#"{"metadata": null}"#,
             "{}",
         ])),
     );
@@ -473,8 +475,16 @@ fn run_of(facts: Facts, id: Uuid, (tenant_id, session_id): (Uuid, Uuid)) -> Run 
         status: text(facts.outcome.0),
         error: text(facts.outcome.1),
         trace_tier: text(facts.trace_tier),
-        inputs: Some(r#"{"question": "why?"}"#.to_owned()),
-        outputs: facts.duration_us.map(|_| r#"{"answer": "so"}"#.to_owned()),
+        inputs: Some(match facts.tokens[0] {
+            Some(0) => r#"{"question": "Why?", "n": [1, {"x": true}]}"#.to_owned(),
+            Some(n) => format!(r#"{{"question": "why?", "n": {n}}}"#),
+            None => "no JSON".to_owned(),
+        }),
+        outputs: facts.duration_us.map(|us| match us % 3 {
+            0 => r#"{"answer": ["a", 1.5, true]}"#.to_owned(),
+            1 => format!(r#"{{"answer": {us}}}"#),
+            _ => r#"{"answer": "so"}"#.to_owned(),
+        }),
         tags: facts
             .tags
             .map(|tags| tags.into_iter().map(str::to_owned).collect()),
