@@ -23,6 +23,7 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, collect};
 use futures::FutureExt;
+use tokio::task::JoinError;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
@@ -278,7 +279,10 @@ async fn guarded<T>(
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(match error.find_root() {
             DataFusionError::ResourcesExhausted(problem) => Failure::Memory(problem.clone()),
-            _ => Failure::Error(error),
+            _ => match panic_in_task(&error) {
+                Some(panic) => Failure::Panic(panic),
+                None => Failure::Error(error),
+            },
         }),
         Err(panic) => Err(Failure::Panic(
             panic
@@ -288,6 +292,20 @@ async fn guarded<T>(
                 .unwrap_or_else(|| "a panic".to_owned()),
         )),
     }
+}
+
+/// What the engine says of a task that panicked, where that is why it failed.
+fn panic_in_task(error: &DataFusionError) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let shared = error.downcast_ref::<Arc<JoinError>>().map(Arc::as_ref);
+        let task = error.downcast_ref::<JoinError>().or(shared);
+        if let Some(task) = task.filter(|task| task.is_panic()) {
+            return Some(task.to_string());
+        }
+        cause = error.source();
+    }
+    None
 }
 
 /// What an error says at its root, without the engine's own words around it.
