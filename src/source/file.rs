@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::footer::Footer;
 use super::format::Format;
 use super::listing::{Export, Keys, Listed};
+use super::pages::ShownPath;
 use super::scan::Facts;
 use crate::error::{Error, Result};
 use crate::request::Window;
@@ -243,6 +244,7 @@ impl SourceFile {
             .clone()
             .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
             .with_partition_values(constants.to_vec())
+            .with_extension(ShownPath(self.path.clone()))
     }
 
     /// Which rules hold for the columns that have several.
