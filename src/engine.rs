@@ -26,7 +26,7 @@ use futures::FutureExt;
 use tokio::task::JoinError;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_kinds};
 use crate::plan;
 use crate::request::Request;
 use crate::runs::{Column, functions};
@@ -310,13 +310,14 @@ fn panic_in_task(error: &DataFusionError) -> Option<String> {
 
 /// What an error says at its root, without the engine's own words around it.
 fn message(error: &DataFusionError) -> String {
-    match error.find_root() {
+    let text = match error.find_root() {
         DataFusionError::External(inner) => inner.to_string(),
         DataFusionError::ArrowError(inner, _) => inner.to_string(),
         DataFusionError::ParquetError(inner) => inner.to_string(),
         DataFusionError::Execution(text) => text.clone(),
         root => root.strip_backtrace(),
-    }
+    };
+    without_kinds(&text).to_owned()
 }
 
 fn engine(error: DataFusionError) -> Error {

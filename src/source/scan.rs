@@ -23,7 +23,7 @@ use super::dedup;
 use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::request::Window;
 use crate::runs::{self, Column};
 
@@ -445,7 +445,11 @@ pub(crate) fn uuid_at(
     }
     let text = texts.value(row);
     Uuid::try_parse(text).map(Some).map_err(|_| Error::BadData {
-        problem: format!("column {}: expected a UUID, found {text:?}", column.name()),
+        problem: format!(
+            "column {}: expected a UUID, found {}",
+            column.name(),
+            quoted(text)
+        ),
     })
 }
 

@@ -205,7 +205,7 @@ fn request(seed: u64) -> Request {
     }
 }
 
-fn try_corruptions(seeds: Range<u64>) -> Outcomes {
+fn try_corruptions(seeds: impl IntoIterator<Item = u64>) -> Outcomes {
     let (asked, questions) = mpsc::channel::<(std::path::PathBuf, Request)>();
     let (answered, answers) = mpsc::channel();
     let reader = Reader::new();
@@ -273,6 +273,17 @@ fn try_corruptions(seeds: Range<u64>) -> Outcomes {
 fn random_corruptions_never_panic() {
     let outcomes = try_corruptions(0..N_ALWAYS);
     assert!(outcomes.n_errors > 50, "{outcomes:?}");
+}
+
+/// Corruptions over which the reader panics, in its own task or in one that it waits for.
+#[test]
+fn a_panic_over_damaged_data_is_told_plainly() {
+    let seeds = [
+        2622, 3074, 3125, 3467, 3666, 4088, 5164, 5482, 5544, 5578, 6447, 7588, 7934, 8694, 8752,
+        9668,
+    ];
+    let outcomes = try_corruptions(seeds);
+    assert!(!outcomes.panicked.is_empty(), "{}", outcomes.report());
 }
 
 /// By hand, alone in its process so that what it allocates can be told:

@@ -75,9 +75,8 @@ pub(super) fn regions(bytes: &[u8], metadata: &ParquetMetaData) -> Vec<Region> {
 
 /// What a corruption changed: by name, or that bytes were cut off or put in between.
 pub(super) fn hit(regions: &[Region], whole: &[u8], damaged: &[u8]) -> String {
-    let changed = |(at, (before, after)): (usize, (&u8, &u8))| {
-        (before != after).then(|| regions[at])
-    };
+    let changed =
+        |(at, (before, after)): (usize, (&u8, &u8))| (before != after).then(|| regions[at]);
     let changed = whole.iter().zip(damaged).enumerate().filter_map(changed);
     if damaged.len() < whole.len() {
         return "cut".to_owned();
