@@ -157,7 +157,9 @@ impl Columns {
 
     /// The column that a part of the file belongs to, where it belongs to one.
     fn at(&self, range: &Range<u64>) -> Option<&ColumnChunkMetaData> {
-        let n_before = self.starts.partition_point(|(start, ..)| *start <= range.start);
+        let n_before = self
+            .starts
+            .partition_point(|(start, ..)| *start <= range.start);
         let (_, group, column) = self.starts.get(n_before.checked_sub(1)?)?;
         let group = self.file.as_ref()?.row_groups().get(*group)?;
         let column = group.columns().get(*column)?;
