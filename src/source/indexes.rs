@@ -23,8 +23,9 @@ pub(super) fn check(metadata: &ParquetMetaData, end_at: u64, end: &[u8]) -> Resu
         for column in group.columns() {
             // What levels say of nested columns is not counted in rows.
             if column.column_descr().max_rep_level() == 0 {
+                let name = || column.column_path().string();
                 check_column(column, n_rows, end_at, end)
-                    .map_err(|problem| format!("column {}: {problem}", column.column_path()))?;
+                    .map_err(|problem| format!("column {}: {problem}", name()))?;
             }
         }
     }

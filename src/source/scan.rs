@@ -68,7 +68,7 @@ const MISSED: [(Column, &str); 15] = [
 ];
 
 /// The files that a question looks at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     pub(super) files: Vec<Arc<SourceFile>>,
 }
@@ -113,12 +113,20 @@ pub(crate) struct Wanted {
 }
 
 impl Files {
-    /// Each file as a set of its own, with its path: to find the one that cannot be read.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&Path, Self)> {
-        self.files.iter().map(|file| {
-            let files = vec![Arc::clone(file)];
-            (file.path.as_path(), Self { files })
+    /// The first and the other half of the files, to find those that cannot be read.
+    pub(crate) fn halves(&self) -> [Self; 2] {
+        let (first, other) = self.files.split_at(self.files.len() / 2);
+        [first, other].map(|files| Self {
+            files: files.to_vec(),
         })
+    }
+
+    /// The path of the file, where there is only one.
+    pub(crate) fn only_path(&self) -> Option<&Path> {
+        match self.files.as_slice() {
+            [file] => Some(&file.path),
+            _ => None,
+        }
     }
 
     /// What is odd about the files: paths that name another project than the runs do, columns that are

@@ -23,6 +23,8 @@ use crate::support::write::{Layout, Shape, write};
 
 /// What the binary makes of damaged files, a row a kind.
 mod cli;
+/// A few among many.
+mod many;
 /// Random corruptions.
 mod random;
 /// What each byte of a file is.

@@ -114,6 +114,12 @@ fn metadata(file: &[u8]) -> ParquetMetaData {
     reader.finish().unwrap()
 }
 
+/// Where a file's data ends and its page indexes begin.
+pub(super) fn first_index(file: &[u8]) -> usize {
+    let offset = metadata(file).row_group(0).column(0).column_index_offset();
+    index(offset.unwrap())
+}
+
 fn index(number: i64) -> usize {
     usize::try_from(number).unwrap()
 }
@@ -127,7 +133,7 @@ fn files_cut_short_and_files_of_other_kinds() {
     let in_index = index(column.column_index_offset().unwrap()) + 2;
     let in_page = index(column.data_page_offset()) + 30;
     let mut zeroed = whole.clone();
-    let first_index = index(column.column_index_offset().unwrap());
+    let first_index = first_index(&whole);
     zeroed[first_index / 4..first_index / 4 * 3].fill(0);
     let mut no_index = whole.clone();
     no_index[first_index..footer].fill(0);
