@@ -25,6 +25,8 @@ use crate::support::write::{Layout, Shape, write};
 mod cli;
 /// A few among many.
 mod many;
+/// Pages that do not fit.
+mod pages;
 /// Random corruptions.
 mod random;
 /// What each byte of a file is.

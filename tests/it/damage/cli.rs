@@ -108,7 +108,7 @@ fn check_json(kind: &str, dir: &Path, path: &str, said: &[&str]) {
     check_words(kind, error["message"].as_str().unwrap(), said);
 }
 
-fn metadata(file: &[u8]) -> ParquetMetaData {
+pub(super) fn metadata(file: &[u8]) -> ParquetMetaData {
     let mut reader = ParquetMetaDataReader::new();
     reader.try_parse(&Bytes::copy_from_slice(file)).unwrap();
     reader.finish().unwrap()

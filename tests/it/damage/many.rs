@@ -60,14 +60,3 @@ fn some_of_many_are_left_out() {
     let documents: Value = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(documents[0]["run_count"], 3 * (N_FILES - bad.len()));
 }
-
-#[test]
-#[ignore = "debug"]
-fn keep_files() {
-    let dir = Path::new("/tmp/dmg-many");
-    let _ = fs::remove_dir_all(dir);
-    fs::create_dir_all(dir.join("bad")).unwrap();
-    fs::create_dir_all(dir.join("good")).unwrap();
-    write_files(&dir.join("good"), &[]);
-    write_files(&dir.join("bad"), &[3, 499, 1_000, 1_500, 1_999]);
-}

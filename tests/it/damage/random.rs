@@ -31,6 +31,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A well-formed file, and where in it what lies.
 struct Flavour {
     name: String,
+    codec: Compression,
     bytes: Vec<u8>,
     metadata: ParquetMetaData,
     regions: Vec<Region>,
@@ -55,6 +56,7 @@ fn flavours() -> Vec<Flavour> {
                     .parse_and_finish(&Bytes::copy_from_slice(&bytes))
                     .unwrap();
                 flavours.push(Flavour {
+                    codec,
                     regions: regions(&bytes, &metadata),
                     name: format!("{codec:?}, {version:?}, dictionaries: {dictionaries}"),
                     bytes,
@@ -255,6 +257,8 @@ fn try_corruptions(seeds: impl IntoIterator<Item = u64>) -> Outcomes {
             }
             Ok(_) => {
                 let hit = regions::hit(&flavour.regions, &flavour.bytes, &bytes);
+                let codec = flavour.codec;
+                let hit = format!("{hit}, {codec}");
                 outcomes.differing.entry(hit).or_default().push(seed);
             }
             Err(error) => {
