@@ -25,9 +25,10 @@ use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{FutureExt, TryStreamExt};
+use tokio::task::JoinError;
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_kinds};
 use crate::plan;
 use crate::request::Request;
 use crate::runs::{Column, functions};
@@ -312,7 +313,10 @@ async fn guarded<T>(
 fn failure(error: DataFusionError) -> Failure {
     match error.find_root() {
         DataFusionError::ResourcesExhausted(problem) => Failure::Memory(problem.clone()),
-        _ => Failure::Error(error),
+        _ => match panic_in_task(&error) {
+            Some(panic) => Failure::Panic(panic),
+            None => Failure::Error(error),
+        },
     }
 }
 
@@ -324,15 +328,30 @@ fn cause(error: &Error) -> Option<&DataFusionError> {
     }
 }
 
+/// What the engine says of a task that panicked, where that is why it failed.
+fn panic_in_task(error: &DataFusionError) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        let shared = error.downcast_ref::<Arc<JoinError>>().map(Arc::as_ref);
+        let task = error.downcast_ref::<JoinError>().or(shared);
+        if let Some(task) = task.filter(|task| task.is_panic()) {
+            return Some(task.to_string());
+        }
+        cause = error.source();
+    }
+    None
+}
+
 /// What an error says at its root, without the engine's own words around it.
 fn message(error: &DataFusionError) -> String {
-    match error.find_root() {
+    let text = match error.find_root() {
         DataFusionError::External(inner) => inner.to_string(),
         DataFusionError::ArrowError(inner, _) => inner.to_string(),
         DataFusionError::ParquetError(inner) => inner.to_string(),
         DataFusionError::Execution(text) => text.clone(),
         root => root.strip_backtrace(),
-    }
+    };
+    without_kinds(&text).to_owned()
 }
 
 fn engine(error: DataFusionError) -> Error {

@@ -8,6 +8,33 @@ use std::path::PathBuf;
 /// The result of everything public in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What an error of the reader says, without the words for its kinds around it.
+pub(crate) fn without_kinds(text: &str) -> &str {
+    const KINDS: [&str; 7] = [
+        "External error: ",
+        "External: ",
+        "Parquet error: ",
+        "Parquet argument error: ",
+        "Arrow error: ",
+        "Arrow: ",
+        "Execution error: ",
+    ];
+    let mut rest = text;
+    while let Some(inner) = KINDS.iter().find_map(|kind| rest.strip_prefix(kind)) {
+        rest = inner;
+    }
+    rest
+}
+
+/// A value for an error, in quotes, with nothing in it that is not printed; of a long one its beginning.
+pub(crate) fn quoted(text: &str) -> String {
+    const N_CHARS: usize = 80;
+    match text.char_indices().nth(N_CHARS) {
+        Some((end, _)) => format!("{:?}… ({} bytes)", &text[..end], text.len()),
+        None => format!("{text:?}"),
+    }
+}
+
 /// A file that was left out because it cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SkippedFile {

@@ -8,6 +8,7 @@ mod file;
 mod files;
 mod footer;
 mod format;
+mod indexes;
 mod listing;
 mod pages;
 pub(crate) mod projects;

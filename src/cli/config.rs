@@ -48,9 +48,14 @@ impl Config {
                 });
             }
         };
-        toml::from_str(&text).map_err(|error| Error::BadInput {
-            path: path.to_owned(),
-            problem: format!("{error}").trim_end().to_owned(),
+        toml::from_str(&text).map_err(|error| {
+            let before = error.span().and_then(|span| text.get(..span.start));
+            let line = before.map(|before| before.matches('\n').count() + 1);
+            let line = line.map(|line| format!("line {line}: "));
+            Error::BadInput {
+                path: path.to_owned(),
+                problem: format!("{}{}", line.unwrap_or_default(), error.message()),
+            }
         })
     }
 

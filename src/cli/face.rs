@@ -69,7 +69,7 @@ pub(super) fn width() -> Option<usize> {
     Some(usize::from(size.0.0))
 }
 
-/// Writes a marked line to standard error.
+/// Writes a marked line to standard error; line breaks in it are of a path or of data, and shown as such.
 pub(super) fn remark(remark: Remark, text: &str) {
     let (word, color) = match remark {
         Remark::Error => ("error", AnsiColor::Red),
@@ -81,7 +81,7 @@ pub(super) fn remark(remark: Remark, text: &str) {
     } else {
         Style::new()
     };
-    write_line(&format!("{style}{word}:{style:#} {}", plain(text)));
+    write_line(&format!("{style}{word}:{style:#} {}", plain_text(text)));
 }
 
 /// Writes a line that is there for completeness.

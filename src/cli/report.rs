@@ -1,9 +1,11 @@
 //! Failures: a line and a hint for people, one JSON object for programs.
 
 use std::ffi::OsString;
+use std::fmt::Write as _;
 
 use clap::error::ErrorKind;
 use runtally::Error;
+use runtally::output::plain_text;
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -29,7 +31,7 @@ pub(super) fn error(error: &Error, as_json: bool) {
         if let Some(path) = path {
             object["error"]["path"] = json!(path.to_string_lossy());
         }
-        return say(&object.to_string());
+        return say_json(&object);
     }
     remark(Remark::Error, &text);
     if let Some(hint) = hint {
@@ -46,7 +48,7 @@ pub(super) fn strict(warnings: &[String], as_json: bool) {
     if as_json {
         let mut object = object("strict", &text, None, Exit::Failed);
         object["error"]["warnings"] = json!(warnings);
-        return say(&object.to_string());
+        return say_json(&object);
     }
     if warnings.len() > 1 {
         for warning in warnings {
@@ -60,7 +62,7 @@ pub(super) fn strict(warnings: &[String], as_json: bool) {
 pub(super) fn fault(panic: &str, as_json: bool) {
     let text = format!("a fault in runtally itself, please report it: {panic}");
     if as_json {
-        return say(&object("fault", &text, None, Exit::Failed).to_string());
+        return say_json(&object("fault", &text, None, Exit::Failed));
     }
     remark(Remark::Error, &text);
 }
@@ -74,7 +76,7 @@ pub(super) fn usage(error: &clap::Error, as_json: bool) -> Exit {
     if as_json && !is_answer {
         let text = error.to_string();
         let text = text.trim_start_matches("error: ").trim_end();
-        say(&object("usage", text, None, Exit::Usage).to_string());
+        say_json(&object("usage", text, None, Exit::Usage));
     } else {
         // A closed pipe is success.
         let _ = error.print();
@@ -107,6 +109,22 @@ pub(super) fn wants_json(args: &[OsString]) -> bool {
         .windows(2)
         .any(|pair| matches!(pair, ["-f" | "--format", format] if is_json(format)));
     named || spaced
+}
+
+/// Writes an object in one line. What would move a terminal's cursor is escaped as JSON escapes it, so that
+/// programs read what was meant.
+fn say_json(object: &Value) {
+    let mut line = String::new();
+    for char in object.to_string().chars() {
+        if plain_text(char.encode_utf8(&mut [0; 4])).starts_with(char) {
+            line.push(char);
+            continue;
+        }
+        for unit in char.encode_utf16(&mut [0; 2]) {
+            let _ = write!(line, "\\u{unit:04x}");
+        }
+    }
+    say(&line);
 }
 
 fn object(kind: &str, message: &str, hint: Option<&str>, exit: Exit) -> Value {

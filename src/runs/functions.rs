@@ -30,6 +30,7 @@ use datafusion::logical_expr::{
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
+use crate::error::quoted;
 use crate::tally::money;
 use crate::time;
 
@@ -49,6 +50,7 @@ pub(crate) struct ValueError {
 pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
     [
         Kind::UtcMicros,
+        Kind::StartMicros,
         Kind::PicoUsd,
         Kind::Whole,
         Kind::IdText,
@@ -73,6 +75,11 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
 /// Any timestamp, or ISO 8601 text, as UTC microseconds, rounded down.
 pub(crate) fn utc_us(value: Expr, column: &str) -> Expr {
     Kind::UtcMicros.udf().call(vec![value, lit(column)])
+}
+
+/// The same of a run's start, without which there is no run.
+pub(crate) fn start_us(value: Expr, column: &str) -> Expr {
+    Kind::StartMicros.udf().call(vec![value, lit(column)])
 }
 
 /// A cost of any type as whole pico-dollars, rounded half to even.
@@ -158,6 +165,7 @@ pub(crate) fn elapsed_us(from: Expr, to: Expr) -> Expr {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Kind {
     UtcMicros,
+    StartMicros,
     PicoUsd,
     Whole,
     IdText,
@@ -199,6 +207,7 @@ impl ScalarUDFImpl for RunFunction {
     fn name(&self) -> &str {
         match self.kind {
             Kind::UtcMicros => "utc_us",
+            Kind::StartMicros => "start_us",
             Kind::PicoUsd => "pico_usd",
             Kind::Whole => "whole",
             Kind::IdText => "id_text",
@@ -224,7 +233,7 @@ impl ScalarUDFImpl for RunFunction {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
-            Kind::UtcMicros => super::TIME,
+            Kind::UtcMicros | Kind::StartMicros => super::TIME,
             Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Difference | Kind::Digest => {
                 DataType::Int64
             }
@@ -269,6 +278,13 @@ impl ScalarUDFImpl for RunFunction {
         };
         let array = match self.kind {
             Kind::UtcMicros => utc_micros(&values, column)?,
+            Kind::StartMicros => {
+                let starts = utc_micros(&values, column)?;
+                if starts.null_count() > 0 {
+                    return Err(bad(column, "a time", "none"));
+                }
+                starts
+            }
             Kind::PicoUsd => pico(&values, column)?,
             Kind::Whole => whole_numbers(&values, column)?,
             Kind::IdText => ids(&values, column)?,
@@ -332,7 +348,7 @@ fn read_time(text: Option<&str>, column: &str) -> Result<Option<i64>> {
     };
     let time = time::parse_time(text.trim_matches('"'));
     time.map(Some)
-        .ok_or_else(|| bad(column, "an ISO 8601 time", format!("{text:?}")))
+        .ok_or_else(|| bad(column, "an ISO 8601 time", quoted(text)))
 }
 
 fn scaled_up<T: ArrowTimestampType>(
@@ -379,7 +395,7 @@ fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         }
         _ => collect(text(values)?.iter().map(|value| {
             let Some(text) = value else { return Ok(None) };
-            money::pico_from_text(text).map_err(|_| bad(column, EXPECTED, format!("{text:?}")))
+            money::pico_from_text(text).map_err(|_| bad(column, EXPECTED, quoted(text)))
         })),
     }
 }

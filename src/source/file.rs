@@ -16,8 +16,9 @@ use uuid::Uuid;
 use super::footer::Footer;
 use super::format::Format;
 use super::listing::{Export, Keys, Listed};
+use super::pages::ShownPath;
 use super::scan::Facts;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
 use crate::runs::Column;
 
@@ -91,8 +92,10 @@ pub(super) async fn open(
     let task = tokio::spawn(async move {
         let runtime = ctx.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
-        let location = ObjectPath::from_absolute_path(&listed.canonical)
-            .map_err(|error| DataFusionError::External(Box::new(error)))?;
+        let location = ObjectPath::from_absolute_path(&listed.canonical).map_err(|_| {
+            let problem = "its path has characters in it with which no file can be opened";
+            DataFusionError::External(problem.into())
+        })?;
         let object = store.head(&location).await?;
         let cache = runtime.cache_manager.get_file_metadata_cache();
         let footer = Footer::read(store.as_ref(), &object, cache).await?;
@@ -103,9 +106,10 @@ pub(super) async fn open(
         .await
         .map_err(|_| bad("its footer is damaged".to_owned()))?
         .map_err(|error| {
+            let problem = error.strip_backtrace();
             bad(format!(
                 "no readable Parquet file: {}",
-                error.strip_backtrace()
+                without_kinds(&problem)
             ))
         })?;
     if footer.n_rows == 0 {
@@ -126,6 +130,14 @@ impl SourceFile {
             problem,
         };
         let format = Format::of(&footer).map_err(bad)?;
+        if let Some(start) = format.column_of(Column::StartTime)
+            && let Some(n_null @ 1..) = footer.n_null(start)
+        {
+            let n_rows = footer.n_rows;
+            return Err(bad(format!(
+                "column {start}: {n_null} of {n_rows} runs do not say when they started"
+            )));
+        }
         let constant = |column: Column, key: Option<Uuid>, assumed: Option<Uuid>| {
             let name = format.column_of(column).filter(|name| footer.has(name));
             let proven = name.and_then(|name| footer.uuid(name));
@@ -188,7 +200,7 @@ impl SourceFile {
     /// Whether it may hold runs without an id.
     pub(super) fn may_lack_ids(&self) -> bool {
         let id = self.format.column_of(Column::Id);
-        !id.is_some_and(|id| self.footer.is_full(id))
+        id.and_then(|id| self.footer.n_null(id)) != Some(0)
     }
 
     /// Whether nothing in it says which runs belong to a trace.
@@ -248,6 +260,7 @@ impl SourceFile {
             .clone()
             .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
             .with_partition_values(constants.to_vec())
+            .with_extension(ShownPath(self.path.clone()))
     }
 
     /// Which rules hold for the columns that have several.

@@ -2,8 +2,8 @@
 //!
 //! A fact is given only where the footer proves it for every row: statistics that are missing or
 //! shortened prove nothing. What a footer proves need not be read from the rows. A footer that cannot be
-//! true (columns outside of the file, numbers of rows that differ) is an error before anything is read by
-//! what it says.
+//! true (columns outside of the file, numbers of rows that differ, page indexes that contradict it) is an
+//! error before anything is read by what it says.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use datafusion::parquet::file::metadata::{
 use datafusion::parquet::file::statistics::Statistics;
 use uuid::Uuid;
 
-use super::thrift;
+use super::{indexes, thrift};
 
 /// What a file of Parquet begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
@@ -47,8 +47,8 @@ pub(crate) struct Footer {
 struct ColumnFacts {
     /// Whether no row has a value.
     all_null: bool,
-    /// Whether all rows have one.
-    is_full: bool,
+    /// How many rows have none.
+    n_null: Option<u64>,
     /// Whether every row group says its least and its greatest value.
     is_bounded: bool,
     /// The one value of all rows, where it is a UUID.
@@ -136,9 +136,9 @@ impl Footer {
         self.facts(column).is_some_and(|facts| facts.all_null)
     }
 
-    /// Whether the footer proves that every row has a value there.
-    pub(crate) fn is_full(&self, column: &str) -> bool {
-        self.facts(column).is_some_and(|facts| facts.is_full)
+    /// How many rows have no value there, where the footer says it.
+    pub(crate) fn n_null(&self, column: &str) -> Option<u64> {
+        self.facts(column)?.n_null
     }
 
     /// Whether the footer says between which values the column's lie.
@@ -198,6 +198,8 @@ async fn metadata(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<Parque
     thrift::check_footer(&bytes).map_err(damaged)?;
     let metadata = ParquetMetaDataReader::decode_metadata(&bytes)?;
     check(&metadata, magic..first).map_err(damaged)?;
+    let end_at = size - end.len() as u64;
+    indexes::check(&metadata, end_at, &end).map_err(damaged)?;
     Ok(metadata)
 }
 
@@ -293,7 +295,7 @@ impl ColumnFacts {
         let Some(statistics) = statistics else {
             return Self::default();
         };
-        let mut null_counts = statistics.iter().map(|(facts, _)| facts.null_count_opt());
+        let null_counts = || statistics.iter().map(|(facts, _)| facts.null_count_opt());
         let all_null = !statistics.is_empty()
             && statistics.iter().all(|(facts, n_rows)| {
                 facts.null_count_opt().and_then(|n| i64::try_from(n).ok()) == Some(*n_rows)
@@ -302,11 +304,11 @@ impl ColumnFacts {
             |facts: &Statistics| facts.min_bytes_opt().is_some() && facts.max_bytes_opt().is_some();
         let mut facts = Self {
             all_null,
-            is_full: null_counts.all(|n_nulls| n_nulls == Some(0)),
+            n_null: null_counts().sum(),
             is_bounded: statistics.iter().all(|(facts, _)| has_bounds(facts)),
             ..Self::default()
         };
-        if facts.is_full {
+        if facts.n_null == Some(0) {
             facts.uuid = one_uuid(statistics.iter().map(|(facts, _)| *facts), kind);
             facts.range_us = range(statistics.iter().map(|(facts, _)| *facts), kind);
         }

@@ -265,9 +265,8 @@ fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
         .map_or(DataType::Null, |field| field.data_type().clone());
     let value = ident(name);
     match column {
-        Column::StartTime | Column::EndTime | Column::FirstTokenTime => {
-            functions::utc_us(value, name)
-        }
+        Column::StartTime => functions::start_us(value, name),
+        Column::EndTime | Column::FirstTokenTime => functions::utc_us(value, name),
         Column::TotalCost | Column::PromptCost | Column::CompletionCost => {
             functions::pico_usd(value, name)
         }

@@ -2,20 +2,22 @@
 //!
 //! A page says how many bytes and values it holds, and the parquet crate reserves memory for as many.
 //! What cannot be true is an error here; so is a column whose pages hold other values than the footer
-//! says. What is read of a file always lies inside of it.
+//! says. What is read of a file always lies inside of it. A page that may be true but does not fit into
+//! the memory limit is no fault of the file: that is an error of its own.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use datafusion::common::Result as EngineResult;
+use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::basic::{Compression, Type as PhysicalType};
 use datafusion::parquet::errors::{ParquetError, Result};
-use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
 use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -52,24 +54,52 @@ impl ParquetFileReaderFactory for CheckingReaders {
         metrics: &ExecutionPlanMetricsSet,
     ) -> EngineResult<Box<dyn AsyncFileReader + Send>> {
         let size = file.object_meta.size;
+        let path = file.extension::<ShownPath>().cloned();
         let reader =
             self.readers
                 .create_reader(partition_index, file, metadata_size_hint, metrics)?;
         Ok(Box::new(CheckingReader {
             reader,
             size,
+            path,
             page_bytes_max: self.page_bytes_max,
-            metadata: None,
+            columns: Columns::default(),
         }))
     }
 }
+
+/// A file's path as an error should show it, attached to the file.
+#[derive(Debug, Clone)]
+pub(super) struct ShownPath(pub(super) PathBuf);
 
 struct CheckingReader {
     reader: Box<dyn AsyncFileReader + Send>,
     /// Bytes of the file.
     size: u64,
+    path: Option<ShownPath>,
     page_bytes_max: u64,
-    metadata: Option<Arc<ParquetMetaData>>,
+    columns: Columns,
+}
+
+/// What is wrong with a page.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// What it says cannot be true.
+    Damage(String),
+    /// It may be true, but needs more memory than there is.
+    Memory(String),
+}
+
+impl From<String> for Problem {
+    fn from(problem: String) -> Self {
+        Self::Damage(problem)
+    }
+}
+
+impl From<&str> for Problem {
+    fn from(problem: &str) -> Self {
+        Self::Damage(problem.to_owned())
+    }
 }
 
 impl CheckingReader {
@@ -82,17 +112,59 @@ impl CheckingReader {
 
     /// Checks the pages that lie in a part of the file.
     fn check_pages(&self, range: &Range<u64>, bytes: &[u8]) -> Result<()> {
-        let column = self.metadata.iter().flat_map(|file| file.row_groups());
-        let column = column.flat_map(RowGroupMetaData::columns).find(|column| {
-            let (start, length) = column.byte_range();
-            start <= range.start && range.end <= start.saturating_add(length)
-        });
-        column.map_or(Ok(()), |column| {
-            let is_whole = column.byte_range() == (range.start, range.end - range.start);
-            let pages = check_pages(column, is_whole, bytes, self.page_bytes_max);
-            let name = column.column_path();
-            pages.map_err(|problem| damaged(&format!("column {}: {problem}", name.string())))
+        let Some(column) = self.columns.at(range) else {
+            return Ok(());
+        };
+        let is_whole = column.byte_range() == (range.start, range.end - range.start);
+        let pages = check_pages(column, is_whole, bytes, self.page_bytes_max);
+        let name = || column.column_path().string();
+        pages.map_err(|problem| match problem {
+            Problem::Damage(problem) => damaged(&format!("column {}: {problem}", name())),
+            Problem::Memory(problem) => {
+                let path = self.path.as_ref();
+                let path = path.map(|ShownPath(path)| format!("{}: ", path.display()));
+                let problem = format!("{}column {}: {problem}", path.unwrap_or_default(), name());
+                ParquetError::External(Box::new(DataFusionError::ResourcesExhausted(problem)))
+            }
         })
+    }
+}
+
+/// Where in a file which column lies.
+#[derive(Default)]
+struct Columns {
+    file: Option<Arc<ParquetMetaData>>,
+    /// Where a column of a row group begins, the row group, the column; by where they begin.
+    starts: Vec<(u64, usize, usize)>,
+}
+
+impl Columns {
+    fn of(file: Arc<ParquetMetaData>) -> Self {
+        let groups = file.row_groups().iter().enumerate();
+        // Of groups without rows the footer may say anything.
+        let groups = groups.filter(|(_, group)| group.num_rows() > 0);
+        let starts = groups.flat_map(|(number, group)| {
+            let columns = group.columns().iter().enumerate();
+            columns.map(move |(index, column)| (column.byte_range().0, number, index))
+        });
+        let mut starts: Vec<_> = starts.collect();
+        starts.sort_unstable();
+        Self {
+            file: Some(file),
+            starts,
+        }
+    }
+
+    /// The column that a part of the file belongs to, where it belongs to one.
+    fn at(&self, range: &Range<u64>) -> Option<&ColumnChunkMetaData> {
+        let n_before = self
+            .starts
+            .partition_point(|(start, ..)| *start <= range.start);
+        let (_, group, column) = self.starts.get(n_before.checked_sub(1)?)?;
+        let group = self.file.as_ref()?.row_groups().get(*group)?;
+        let column = group.columns().get(*column)?;
+        let (start, length) = column.byte_range();
+        (range.end <= start.saturating_add(length)).then_some(column)
     }
 }
 
@@ -127,7 +199,7 @@ impl AsyncFileReader for CheckingReader {
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         async move {
             let metadata = self.reader.get_metadata(options).await?;
-            self.metadata = Some(Arc::clone(&metadata));
+            self.columns = Columns::of(Arc::clone(&metadata));
             Ok(metadata)
         }
         .boxed()
@@ -144,7 +216,7 @@ fn check_pages(
     is_whole: bool,
     mut bytes: &[u8],
     page_bytes_max: u64,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), Problem> {
     let n_there = u64::try_from(column.num_values()).unwrap_or(0);
     let mut n_values = 0;
     while !bytes.is_empty() && n_values < n_there {
@@ -160,9 +232,9 @@ fn check_pages(
         bytes = rest;
     }
     if n_values > n_there || (is_whole && n_values < n_there) {
-        return Err(format!(
+        return Err(Problem::Damage(format!(
             "its pages hold {n_values} values, its footer says {n_there}"
-        ));
+        )));
     }
     Ok(())
 }
@@ -172,7 +244,7 @@ fn check_page(
     column: &ColumnChunkMetaData,
     body: &[u8],
     page_bytes_max: u64,
-) -> std::result::Result<(), String> {
+) -> std::result::Result<(), Problem> {
     let claims = || {
         format!(
             "a page of {} bytes claims to hold {}",
@@ -185,21 +257,29 @@ fn check_page(
         compression => expanded_max(compression, page.compressed),
     };
     if page.uncompressed > most {
-        return Err(claims());
+        return Err(Problem::Damage(claims()));
     }
     if page.uncompressed > page_bytes_max {
-        return Err(format!(
-            "{}, which is too much for the memory limit",
-            claims()
-        ));
+        // Codecs that can make anything of a few bytes prove nothing; what all pages have together does.
+        let in_column = u64::try_from(column.uncompressed_size()).unwrap_or(0);
+        if page.uncompressed > in_column {
+            return Err(Problem::Damage(format!(
+                "{}, its footer says {in_column} for all pages",
+                claims()
+            )));
+        }
+        return Err(Problem::Memory(format!(
+            "a page takes {} bytes, a thread may take {page_bytes_max} for one",
+            page.uncompressed
+        )));
     }
     if page.is_dictionary {
         let width = value_bytes_min(column);
         if page.n_values.saturating_mul(width) > page.uncompressed {
-            return Err(format!(
+            return Err(Problem::Damage(format!(
                 "a dictionary of {} bytes claims to hold {} values",
                 page.uncompressed, page.n_values
-            ));
+            )));
         }
     }
     let counts_itself = matches!(page.encoding, DELTA_LENGTH_BYTE_ARRAY | DELTA_BYTE_ARRAY);

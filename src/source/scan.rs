@@ -23,7 +23,7 @@ use super::dedup::{self, Newest};
 use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::request::Window;
 use crate::runs::{self, Column};
 
@@ -67,7 +67,7 @@ const MISSED: [(Column, &str); 15] = [
 ];
 
 /// The files that a question looks at.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Files {
     pub(super) files: Vec<Arc<SourceFile>>,
 }
@@ -114,12 +114,20 @@ pub(crate) struct Wanted {
 }
 
 impl Files {
-    /// Each file as a set of its own, with its path: to find the one that cannot be read.
-    pub(crate) fn each(&self) -> impl Iterator<Item = (&Path, Self)> {
-        self.files.iter().map(|file| {
-            let files = vec![Arc::clone(file)];
-            (file.path.as_path(), Self { files })
+    /// The first and the other half of the files, to find those that cannot be read.
+    pub(crate) fn halves(&self) -> [Self; 2] {
+        let (first, other) = self.files.split_at(self.files.len() / 2);
+        [first, other].map(|files| Self {
+            files: files.to_vec(),
         })
+    }
+
+    /// The path of the file, where there is only one.
+    pub(crate) fn only_path(&self) -> Option<&Path> {
+        match self.files.as_slice() {
+            [file] => Some(&file.path),
+            _ => None,
+        }
     }
 
     /// What is odd about the files: paths that name another project than the runs do, columns that are
@@ -474,7 +482,11 @@ pub(crate) fn uuid_at(
     }
     let text = texts.value(row);
     Uuid::try_parse(text).map(Some).map_err(|_| Error::BadData {
-        problem: format!("column {}: expected a UUID, found {text:?}", column.name()),
+        problem: format!(
+            "column {}: expected a UUID, found {}",
+            column.name(),
+            quoted(text)
+        ),
     })
 }
 

@@ -43,14 +43,17 @@ pub(super) struct PageHeader {
 /// Checks what a footer claims of its columns and row groups.
 pub(super) fn check_footer(bytes: &[u8]) -> Result<()> {
     let mut reader = Reader { rest: bytes };
+    let mut leaves = None;
     let mut last = 0;
     while let Some((id, kind)) = reader.field(&mut last)? {
         match (id, kind) {
-            (2, LIST) => check_schema(&mut reader)?,
+            (2, LIST) => leaves = Some(schema(&mut reader)?),
             (4, LIST) => {
-                // What lies in them is checked as it is read.
-                reader.list(STRUCT)?;
-                return Ok(());
+                // What else lies in them is checked as it is read.
+                return match &leaves {
+                    Some(leaves) => check_names(&mut reader, leaves),
+                    None => reader.list(STRUCT).map(|_| ()),
+                };
             }
             _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
         }
@@ -58,43 +61,189 @@ pub(super) fn check_footer(bytes: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// The columns are a tree, written depth first, each with its number of children.
-fn check_schema(reader: &mut Reader<'_>) -> Result<()> {
+/// Reads the columns: a tree, written depth first, each with its number of children. Gives the path of
+/// each that has none.
+fn schema<'a>(reader: &mut Reader<'a>) -> Result<Vec<Vec<&'a [u8]>>> {
     let n_elements = reader.list(STRUCT)?;
-    let mut missing: Vec<usize> = Vec::new();
+    let mut leaves = Vec::new();
+    // The names of those in which the next one lies, and how many more each has in it.
+    let mut open: Vec<(&[u8], usize)> = Vec::new();
     for _ in 0..n_elements {
-        let n_children = schema_children(reader)?;
+        let (name, n_children) = schema_element(reader)?;
         if n_children > n_elements {
             return Err("a column claims more columns in it than there are");
         }
-        while missing.last() == Some(&0) {
-            missing.pop();
+        while open.last().is_some_and(|(_, missing)| *missing == 0) {
+            open.pop();
         }
-        if let Some(parent) = missing.last_mut() {
-            *parent -= 1;
+        if let Some((_, missing)) = open.last_mut() {
+            *missing -= 1;
         }
         if n_children > 0 {
-            missing.push(n_children);
+            open.push((name, n_children));
+        } else if !open.is_empty() {
+            // The root's name is in no path.
+            let above = open.iter().skip(1).map(|(name, _)| *name);
+            leaves.push(above.chain([name]).collect());
         }
-        if missing.len() > SCHEMA_DEPTH_MAX {
+        if open.len() > SCHEMA_DEPTH_MAX {
             return Err("its columns are nested too deeply");
+        }
+    }
+    Ok(leaves)
+}
+
+fn schema_element<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], usize)> {
+    let mut name: &[u8] = &[];
+    let mut n_children = 0;
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        match (id, kind) {
+            (4, BINARY) => name = reader.binary()?,
+            (5, _) => {
+                n_children = usize::try_from(reader.number(kind)?)
+                    .map_err(|_| "a column claims a negative number of columns in it")?;
+            }
+            _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+        }
+    }
+    Ok((name, n_children))
+}
+
+/// Checks that row groups call their columns as the schema does. The reader goes by the schema alone: a
+/// column with a damaged name there would be one that the file does not have.
+fn check_names(reader: &mut Reader<'_>, leaves: &[Vec<&[u8]>]) -> Result<()> {
+    let n_groups = reader.list(STRUCT)?;
+    for _ in 0..n_groups {
+        let mut last = 0;
+        while let Some((id, kind)) = reader.field(&mut last)? {
+            if (id, kind) != (1, LIST) {
+                reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+                continue;
+            }
+            if reader.list(STRUCT)? != leaves.len() {
+                return Err("a row group has other columns than the file");
+            }
+            for leaf in leaves {
+                check_chunk_name(reader, leaf)?;
+            }
         }
     }
     Ok(())
 }
 
-fn schema_children(reader: &mut Reader<'_>) -> Result<usize> {
-    let mut n_children = 0;
+fn check_chunk_name(reader: &mut Reader<'_>, leaf: &[&[u8]]) -> Result<()> {
     let mut last = 0;
     while let Some((id, kind)) = reader.field(&mut last)? {
-        if id == 5 {
-            n_children = usize::try_from(reader.number(kind)?)
-                .map_err(|_| "a column claims a negative number of columns in it")?;
-        } else {
+        if (id, kind) != (3, STRUCT) {
             reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+            continue;
+        }
+        let mut last = 0;
+        while let Some((id, kind)) = reader.field(&mut last)? {
+            if (id, kind) != (3, LIST) {
+                reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+                continue;
+            }
+            let n_parts = reader.list(BINARY)?;
+            let mut is_same = n_parts == leaf.len();
+            for index in 0..n_parts {
+                let part = reader.binary()?;
+                is_same &= leaf.get(index) == Some(&part);
+            }
+            // Newer writers may leave the path out.
+            if n_parts > 0 && !is_same {
+                return Err("a column has different names in different places of its footer");
+            }
         }
     }
-    Ok(n_children)
+    Ok(())
+}
+
+/// What a column's page index says of its values, page by page.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct ColumnIndex<'a> {
+    /// Whether a page has no value.
+    pub(super) all_null: Vec<bool>,
+    /// The least and the greatest values, as they are stored.
+    pub(super) mins: Vec<&'a [u8]>,
+    pub(super) maxs: Vec<&'a [u8]>,
+    pub(super) null_counts: Option<Vec<i64>>,
+    /// Whether the pages' bounds rise (1), fall (2) or neither.
+    pub(super) order: i64,
+}
+
+/// Reads a column's page index.
+pub(super) fn column_index(bytes: &[u8]) -> Result<ColumnIndex<'_>> {
+    let mut reader = Reader { rest: bytes };
+    let mut index = ColumnIndex::default();
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        match (id, kind) {
+            (1, LIST) => {
+                let (n_pages, _) = reader.list_header()?;
+                for _ in 0..n_pages {
+                    index.all_null.push(reader.byte()? == TRUE);
+                }
+            }
+            (2 | 3, LIST) => {
+                let n_pages = reader.list(BINARY)?;
+                let values = if id == 2 {
+                    &mut index.mins
+                } else {
+                    &mut index.maxs
+                };
+                for _ in 0..n_pages {
+                    values.push(reader.binary()?);
+                }
+            }
+            (4, _) => index.order = reader.number(kind)?,
+            (5, LIST) => {
+                let n_pages = reader.list(I64)?;
+                let counts = (0..n_pages).map(|_| reader.zigzag());
+                index.null_counts = Some(counts.collect::<Result<_>>()?);
+            }
+            _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+        }
+    }
+    Ok(index)
+}
+
+/// Where a page of a column lies, by its page index.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct PageLocation {
+    pub(super) offset: u64,
+    /// Bytes, with the header.
+    pub(super) length: u64,
+    /// The first of its rows, counted in the row group.
+    pub(super) first_row: u64,
+}
+
+/// Reads where a column's pages lie.
+pub(super) fn page_locations(bytes: &[u8]) -> Result<Vec<PageLocation>> {
+    let mut reader = Reader { rest: bytes };
+    let mut pages = Vec::new();
+    let mut last = 0;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        if (id, kind) != (1, LIST) {
+            reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+            continue;
+        }
+        for _ in 0..reader.list(STRUCT)? {
+            let mut page = PageLocation::default();
+            let mut last = 0;
+            while let Some((id, kind)) = reader.field(&mut last)? {
+                match id {
+                    1 => page.offset = reader.size(kind)?,
+                    2 => page.length = reader.size(kind)?,
+                    3 => page.first_row = reader.size(kind)?,
+                    _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
+                }
+            }
+            pages.push(page);
+        }
+    }
+    Ok(pages)
 }
 
 /// Reads the page header at the beginning of some bytes; gives also where it ends.
@@ -153,7 +302,7 @@ struct Reader<'a> {
     rest: &'a [u8],
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
     fn byte(&mut self) -> Result<u8> {
         let (byte, rest) = self.rest.split_first().ok_or(ENDS_EARLY)?;
         self.rest = rest;
@@ -164,6 +313,13 @@ impl Reader<'_> {
         let n_bytes = usize::try_from(n_bytes).map_err(|_| ENDS_EARLY)?;
         self.rest = self.rest.get(n_bytes..).ok_or(ENDS_EARLY)?;
         Ok(())
+    }
+
+    fn binary(&mut self) -> Result<&'a [u8]> {
+        let length = usize::try_from(self.varint()?).map_err(|_| ENDS_EARLY)?;
+        let (text, rest) = self.rest.split_at_checked(length).ok_or(ENDS_EARLY)?;
+        self.rest = rest;
+        Ok(text)
     }
 
     fn varint(&mut self) -> Result<u64> {
@@ -299,6 +455,50 @@ mod tests {
     #[test]
     fn a_plausible_footer_passes() {
         assert_eq!(check_footer(&footer(&[2], &[0x1c])), Ok(()));
+    }
+
+    /// The same with one row group of one column of a path.
+    fn footer_with_path(path: &[u8]) -> Vec<u8> {
+        let mut bytes = footer(&[2], &[0x1c]);
+        bytes.truncate(bytes.len() - 8);
+        bytes.extend([0x19, 0x1c, 0x3c, 0x39]);
+        bytes.extend(path);
+        bytes.extend([0; 4]);
+        bytes
+    }
+
+    #[test]
+    fn columns_are_called_the_same_everywhere() {
+        assert_eq!(check_footer(&footer_with_path(&[0x18, 1, b'a'])), Ok(()));
+        assert_eq!(check_footer(&footer_with_path(&[0x08])), Ok(()));
+        for other in [&[0x18, 1, b'b'][..], &[0x28, 1, b'a', 1, b'b']] {
+            let said = check_footer(&footer_with_path(other)).unwrap_err();
+            assert!(said.contains("different names"), "{said}");
+        }
+    }
+
+    #[test]
+    fn page_indexes_are_read() {
+        let bytes = [
+            0x19, 0x21, 2, 1, 0x19, 0x28, 1, b'a', 0, 0x19, 0x28, 1, b'b', 0, 0x15, 2, 0x19, 0x26,
+            2, 4, 0,
+        ];
+        let expected = ColumnIndex {
+            all_null: vec![false, true],
+            mins: vec![b"a", b""],
+            maxs: vec![b"b", b""],
+            null_counts: Some(vec![1, 2]),
+            order: 1,
+        };
+        assert_eq!(column_index(&bytes), Ok(expected));
+        assert_eq!(column_index(&bytes[..9]), Err(ENDS_EARLY));
+        let bytes = [0x19, 0x1c, 0x16, 8, 0x15, 20, 0x16, 6, 0, 0];
+        let page = PageLocation {
+            offset: 4,
+            length: 10,
+            first_row: 3,
+        };
+        assert_eq!(page_locations(&bytes), Ok(vec![page]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use arrow::array::{
     TimestampMicrosecondArray,
 };
 use parquet::arrow::ArrowWriter;
-use parquet::file::properties::WriterProperties;
+use parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use runtally::{Engine, Limits, Request, Sessions, Source, SourceOptions, TracerSession};
@@ -21,8 +21,16 @@ use tokio::runtime::Runtime;
 use crate::support::run::{FIRST_MIDNIGHT_US, Run, project_id, tenant_id};
 use crate::support::write::{Layout, Shape, write};
 
+/// What the binary makes of damaged files, a row a kind.
+mod cli;
+/// A few among many.
+mod many;
+/// Pages that do not fit.
+mod pages;
 /// Random corruptions.
 mod random;
+/// What each byte of a file is.
+mod regions;
 
 /// The engine's memory limit.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -73,7 +81,7 @@ impl Reader {
     /// Asks of a file that cannot be answered; gives what the error says.
     fn refusal(&self, path: &Path) -> String {
         let error = self.ask(path).expect_err("a damaged file was answered");
-        assert_names(&error, path);
+        assert_plain(&error, path);
         error.to_string()
     }
 }
@@ -82,6 +90,22 @@ fn assert_names(error: &runtally::Error, path: &Path) {
     let text = error.to_string();
     let path = path.to_str().unwrap();
     assert!(text.contains(path), "{path} is not named in {error:?}");
+}
+
+/// An error that names the file and has no word of how the program found out.
+fn assert_plain(error: &runtally::Error, path: &Path) {
+    assert_names(error, path);
+    let text = format!("{error} {:?}", std::error::Error::source(error));
+    for word in [
+        "panicked",
+        "JoinError",
+        "task ",
+        "attempt to",
+        "unwrap()",
+        "assertion",
+    ] {
+        assert!(!text.contains(word), "{text}");
+    }
 }
 
 /// A file of well-formed runs, in several row groups.
@@ -209,6 +233,11 @@ fn texts(values: &[&str]) -> ArrayRef {
 
 /// Writes a file of three root runs, some of whose columns are as given.
 fn write_columns(reader: &Reader, name: &str, replaced: &[(&str, ArrayRef)]) -> PathBuf {
+    reader.file(&format!("{name}.parquet"), &three_runs(replaced))
+}
+
+/// A file of three root runs, some of whose columns are as given.
+fn three_runs(replaced: &[(&str, ArrayRef)]) -> Vec<u8> {
     let ids = ["1", "2", "3"].map(|end| format!("00000000-0000-4000-8000-00000000000{end}"));
     let start = TimestampMicrosecondArray::from(vec![FIRST_MIDNIGHT_US; 3]).with_timezone("UTC");
     let project = project_id(0).to_string();
@@ -225,15 +254,20 @@ fn write_columns(reader: &Reader, name: &str, replaced: &[(&str, ArrayRef)]) -> 
         columns.retain(|(other, _)| other != name);
         columns.push((name, Arc::clone(values)));
     }
-    write_parquet(reader, name, columns)
+    parquet_of(columns, WriterProperties::builder())
 }
 
 fn write_parquet(reader: &Reader, name: &str, columns: Vec<(&str, ArrayRef)>) -> PathBuf {
+    let bytes = parquet_of(columns, WriterProperties::builder());
+    reader.file(&format!("{name}.parquet"), &bytes)
+}
+
+fn parquet_of(columns: Vec<(&str, ArrayRef)>, properties: WriterPropertiesBuilder) -> Vec<u8> {
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let properties = WriterProperties::builder().build();
-    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+    let properties = Some(properties.build());
+    let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), properties).unwrap();
     writer.write(&batch).unwrap();
-    reader.file(&format!("{name}.parquet"), &writer.into_inner().unwrap())
+    writer.into_inner().unwrap()
 }
 
 #[test]
