@@ -10,5 +10,5 @@ mod value;
 
 pub(crate) use assemble::{Known, assemble};
 pub use overview::{Distribution, Overview};
-pub use session::{FeedbackStats, TracerSession};
+pub use session::{FeedbackStats, RunFacet, TracerSession};
 pub use value::{Cost, CostFormat, Nanoseconds, Timestamp};

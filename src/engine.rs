@@ -109,7 +109,7 @@ impl Engine {
         for function in tally::functions() {
             ctx.register_udaf(function.as_ref().clone());
         }
-        for function in functions::all() {
+        for function in functions::all().into_iter().chain(plan::functions()) {
             ctx.register_udf(function.as_ref().clone());
         }
         Ok(Self {

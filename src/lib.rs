@@ -59,7 +59,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 pub use document::{
-    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, Timestamp, TracerSession,
+    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, RunFacet, Timestamp,
+    TracerSession,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
@@ -189,7 +190,14 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
 fn document(source: &Source, id: Uuid, project: &ProjectTally, known: &Known) -> TracerSession {
     let metadata = source.metadata(id);
     let tally = project.tally.as_ref();
-    assemble(id, known, metadata, tally, &project.session_feedback)
+    assemble(
+        id,
+        known,
+        metadata,
+        tally,
+        &project.facets,
+        &project.session_feedback,
+    )
 }
 
 /// All projects together; `None` where there are no statistics.

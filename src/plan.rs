@@ -3,6 +3,7 @@
 //! Every plan groups by the project at least, so that one native accumulator serves them all. The
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
+mod facets;
 mod filter;
 mod matching;
 
@@ -18,6 +19,7 @@ use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
+pub(crate) use facets::{FACETED, facets, functions};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 
 /// The columns of runs that a tally is made of, but for usage and their own feedback.

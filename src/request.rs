@@ -31,6 +31,8 @@ pub struct Request {
     pub filter: Option<Filter>,
     /// Which traces count, by any of their runs, whatever the window.
     pub tree_filter: Option<Filter>,
+    /// Whether the most frequent names, types, statuses, tags and metadata are asked for.
+    pub facets: bool,
     /// Counts traces a day as well, days beginning at midnight in this zone.
     pub daily: Option<Tz>,
 }
@@ -59,6 +61,7 @@ impl Default for Request {
             trace_span_us: DAY_US,
             filter: None,
             tree_filter: None,
+            facets: false,
             daily: None,
         }
     }

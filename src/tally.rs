@@ -6,6 +6,7 @@
 //! merging in any order gives the same bytes.
 
 mod exact;
+pub(crate) mod facets;
 pub mod feedback;
 pub mod money;
 pub(crate) mod part_udaf;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::{Args, ValueEnum};
 use runtally::Error;
 use runtally::generate::{self, Options};
+use runtally::output::count;
 
 use super::face::{Color, aside, say, set_color};
 use super::{Exit, generate as generating, run};
@@ -34,7 +35,7 @@ impl Demo {
         let summary = generate::generate(&folder, &options()).map_err(generating::wrong)?;
         aside(&format!(
             "{} runs of {} days made in {} ({:.2} s)",
-            summary.rows,
+            count(summary.rows),
             options().days,
             folder.display(),
             began.elapsed().as_secs_f64()

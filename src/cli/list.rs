@@ -11,6 +11,7 @@ use super::question::{QuestionArgs, Scope};
 #[command(after_help = "Examples:
   runtally list exports/
   runtally list exports/ --period last-month -z Europe/Berlin
+  runtally list exports/ --tag prod --filter 'gt(latency, \"5s\")'
   runtally list exports/ --since 7d -f jsonl | jq .error_rate
   runtally list exports/ --period 2026-10 -o october.csv")]
 pub(super) struct List {

@@ -47,7 +47,7 @@ impl Drop for Progress {
 fn show(engine: &Engine, n_bytes_there: u64, is_over: &AtomicBool) {
     let began = Instant::now();
     let bar = ProgressBar::with_draw_target(Some(1), ProgressDrawTarget::stderr());
-    let style = ProgressStyle::with_template("{spinner} {bar:24} {msg}");
+    let style = ProgressStyle::with_template("{spinner} {bar:14} {wide_msg}");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     while !is_over.load(Ordering::Relaxed) {
         thread::park_timeout(PERIOD);
@@ -63,7 +63,7 @@ fn show(engine: &Engine, n_bytes_there: u64, is_over: &AtomicBool) {
             "reading footers".to_owned()
         } else {
             format!(
-                "{n_files}/{n_files_there} files · {} of {} · {} runs · {} runs/s",
+                "{n_files}/{n_files_there} files · {} of {} · {} runs · {}/s",
                 ByteSize(progress.n_bytes),
                 ByteSize(n_bytes_there),
                 amount(progress.n_rows.into()),

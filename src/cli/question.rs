@@ -101,6 +101,10 @@ pub(super) struct QuestionArgs {
     )]
     trace_span: String,
 
+    /// The most frequent names, types, statuses, tags and metadata too, each with the filter for it.
+    #[arg(long, help_heading = WHICH, conflicts_with = "no_stats")]
+    facets: bool,
+
     /// Only the projects' own fields; every statistic is null.
     #[arg(long, help_heading = WHICH, hide_short_help = true)]
     no_stats: bool,
@@ -294,6 +298,7 @@ impl QuestionArgs {
             trace_span_us: self.trace_span_us()?,
             filter,
             tree_filter,
+            facets: self.facets,
             daily: (matches!(scope, Scope::Every) && shows_a_trend(format)).then_some(zone),
         };
         let sources = self.sources(&config)?;

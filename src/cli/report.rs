@@ -33,7 +33,15 @@ pub(super) fn error(error: &Error, as_json: bool) {
         }
         return say_json(&object);
     }
-    remark(Remark::Error, &text);
+    // The filter follows, and what points at the place; all else is one line.
+    let below = matches!(error, Error::Filter(_)).then(|| text.split_once('\n'));
+    match below.flatten() {
+        Some((line, below)) => {
+            remark(Remark::Error, line);
+            say(below);
+        }
+        None => remark(Remark::Error, &text),
+    }
     if let Some(hint) = hint {
         remark(Remark::Hint, &hint);
     }

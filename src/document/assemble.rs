@@ -5,9 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::session::{FeedbackStats, TracerSession};
+use super::session::{FeedbackStats, RunFacet, TracerSession};
 use super::value::{Cost, CostFormat, Nanoseconds, Timestamp};
+use crate::filter::Filter;
 use crate::source::projects::Project;
+use crate::tally::facets::{Facets, METADATA};
 use crate::tally::feedback::Feedback;
 use crate::tally::sketch::{Quantile, Sketch};
 use crate::tally::{Tally, TraceTier};
@@ -39,6 +41,7 @@ pub(crate) fn assemble(
     known: &Known,
     metadata: Option<&Project>,
     tally: Option<&Tally>,
+    facets: &Facets,
     session_feedback: &Feedback,
 ) -> TracerSession {
     let cost = |pico: fn(&Tally) -> Option<i128>| tally.and_then(pico).map(cost);
@@ -87,12 +90,31 @@ pub(crate) fn assemble(
         last_run_start_time_live: live.map(Timestamp).or(last_start),
         feedback_stats: tally.map(|tally| feedback_stats(&tally.feedback)),
         session_feedback_stats: tally.map(|_| feedback_stats(session_feedback)),
-        run_facets: tally.map(|_| Vec::new()),
+        run_facets: tally.map(|_| run_facets(facets)),
         error_rate: tally.and_then(|tally| rate(known.errors, tally.n_errors, tally.n_traces)),
         streaming_rate: tally
             .and_then(|tally| rate(known.streaming, tally.n_streamed, tally.n_completed)),
         test_run_number: metadata.and_then(|project| project.test_run_number),
     }
+}
+
+fn run_facets(facets: &Facets) -> Vec<RunFacet> {
+    let facets = facets.all().into_iter().filter_map(|facet| {
+        let filter = match facet.key {
+            "name" => Filter::run_name(facet.value),
+            "run_type" => Filter::run_type(facet.value),
+            "status" => Filter::status(facet.value),
+            "tag" => Filter::tag(facet.value),
+            key => Filter::metadata(key.strip_prefix(METADATA)?, facet.value),
+        };
+        Some(RunFacet {
+            key: facet.key.to_owned(),
+            value: facet.value.to_owned(),
+            query: filter.to_string(),
+            n: facet.n,
+        })
+    });
+    facets.collect()
 }
 
 fn feedback_stats(feedback: &Feedback) -> BTreeMap<String, FeedbackStats> {

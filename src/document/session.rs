@@ -64,13 +64,26 @@ pub struct TracerSession {
     /// Feedback on the project itself.
     pub session_feedback_stats: Option<BTreeMap<String, FeedbackStats>>,
     /// The most frequent values of names, tags and metadata; empty unless asked for.
-    pub run_facets: Option<Vec<Value>>,
+    pub run_facets: Option<Vec<RunFacet>>,
     /// Failed traces ÷ traces.
     pub error_rate: Option<f64>,
     /// Completed traces that streamed ÷ completed traces.
     pub streaming_rate: Option<f64>,
     /// Which experiment on its dataset it is, from 1.
     pub test_run_number: Option<i64>,
+}
+
+/// What several traces have in common.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RunFacet {
+    /// `name`, `run_type`, `status`, `tag` or `metadata.<key>`.
+    pub key: String,
+    /// The value, as text.
+    pub value: String,
+    /// The filter that selects these traces.
+    pub query: String,
+    /// How many there are.
+    pub n: u64,
 }
 
 /// The feedback of one key, as v1 of the API shows it.

@@ -25,7 +25,8 @@ use crate::plan::{self, RunFilter};
 use crate::request::{Projects, Request, Usage, Window};
 use crate::runs::Column;
 use crate::source::projects::FeedbackRecord;
-use crate::source::{Facts, Files, Newest, Source, Wanted};
+use crate::source::{self, Facts, Files, Newest, Source, Wanted};
+use crate::tally::facets::{Facet, Facets};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
 
@@ -43,6 +44,8 @@ pub(crate) struct ProjectTally {
     pub(crate) n_undecided: i64,
     /// The traces of each day on which there are any, where that was asked for.
     pub(crate) days: BTreeMap<NaiveDate, u64>,
+    /// The facets of the traces, where they were asked for.
+    pub(crate) facets: Facets,
     /// Feedback on the project itself.
     pub(crate) session_feedback: Feedback,
 }
@@ -56,6 +59,7 @@ impl ProjectTally {
             n_rootless: 0,
             n_undecided: 0,
             days: BTreeMap::new(),
+            facets: Facets::default(),
             session_feedback: Feedback::default(),
         }
     }
@@ -361,6 +365,11 @@ impl Question<'_> {
                 with_project(projects, id, |project| project.days = days);
             }
         }
+        if request.facets {
+            for (id, facets) in self.facets().await? {
+                with_project(projects, id, |project| project.facets = facets);
+            }
+        }
         if self.files.has_ties() {
             let all = projects.keys().copied();
             let roots = Wanted {
@@ -497,6 +506,16 @@ impl Question<'_> {
                     Ok(())
                 })
             },
+        )
+        .await
+    }
+
+    /// What the traces are found by.
+    async fn facets(&mut self) -> Result<BTreeMap<Uuid, Facets>, Stop> {
+        let (filters, roots) = (self.filters.clone(), self.roots.clone());
+        self.step(
+            |files| plan::facets(filters.roots(files, plan::FACETED, &roots)?).map(Some),
+            |_, facets, batch| add_facets(facets, batch),
         )
         .await
     }
@@ -640,6 +659,22 @@ fn day_at(batch: &RecordBatch, row: usize) -> Result<BTreeMap<NaiveDate, u64>> {
     let n_traces = batch.column(2).as_primitive::<Int64Type>().value(row);
     let n_traces = u64::try_from(n_traces).unwrap_or(0);
     Ok(day.map(|day| (day, n_traces)).into_iter().collect())
+}
+
+/// Rows of [`plan::facets`].
+fn add_facets(facets: &mut BTreeMap<Uuid, Facets>, batch: &RecordBatch) -> Result<()> {
+    let [keys, values] = [1, 2].map(|index| batch.column(index).as_string_view());
+    let counts = batch.column(3).as_primitive::<Int64Type>();
+    for row in 0..batch.num_rows() {
+        let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
+        let facets = facets.entry(project.ok_or_else(source::no_project)?);
+        facets.or_default().add(Facet {
+            key: keys.value(row),
+            value: values.value(row),
+            n: u64::try_from(counts.value(row)).unwrap_or(0),
+        });
+    }
+    Ok(())
 }
 
 async fn attempt<T: Default>(

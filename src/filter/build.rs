@@ -64,6 +64,12 @@ impl Filter {
         Self::equal(Field::RunType, Value::text(run_type))
     }
 
+    /// Runs of a status: `success`, `error`, `pending`.
+    #[must_use]
+    pub fn status(status: &str) -> Self {
+        Self::equal(Field::Status, Value::text(status))
+    }
+
     /// Runs of a name.
     #[must_use]
     pub fn run_name(name: &str) -> Self {

@@ -118,6 +118,13 @@ pub(super) fn write_one(
                 keys.map(|(key, stats)| (format!("{group} {}", plain_text(key)), feedback(stats))),
             );
         }
+        let facets = show::faceted(document).into_iter();
+        facts.extend(facets.map(|(key, values)| {
+            (
+                format!("facet {}", plain_text(key)),
+                show::counted(&values, None),
+            )
+        }));
     }
     line(out, ["field", "value"].map(str::to_owned).into_iter())?;
     line(out, ["---", "---"].map(str::to_owned).into_iter())?;

@@ -166,6 +166,7 @@ fn figures(document: &TracerSession, overview: Option<&Overview>, style: &Style)
     ] {
         grids.extend(feedback(title, stats.as_ref(), room));
     }
+    grids.extend(facets(document, room));
     grids
 }
 
@@ -303,9 +304,41 @@ pub(super) fn labels(stats: &FeedbackStats, room: Option<usize>) -> String {
     let mut labels: Vec<(&String, u64)> =
         stats.values.iter().map(|(label, n)| (label, *n)).collect();
     labels.sort_by_key(|(_, n)| Reverse(*n));
+    counted(&labels, room)
+}
+
+/// A key of facets, and how often it has which value.
+pub(super) type Faceted<'a> = (&'a str, Vec<(&'a String, u64)>);
+
+/// The document's facets by their keys, the most frequent first.
+pub(super) fn faceted(document: &TracerSession) -> Vec<Faceted<'_>> {
+    let mut keys: Vec<Faceted<'_>> = Vec::new();
+    for facet in document.run_facets.iter().flatten() {
+        let value = (&facet.value, facet.n);
+        match keys.iter_mut().find(|(key, _)| *key == facet.key) {
+            Some((_, values)) => values.push(value),
+            None => keys.push((&facet.key, vec![value])),
+        }
+    }
+    keys
+}
+
+/// Facets with a row a key, and its values within a room each; nothing where there are none.
+fn facets(document: &TracerSession, room: Option<usize>) -> Option<Grid> {
+    let keys = faceted(document);
+    let rows = keys.iter().flat_map(|(key, values)| {
+        let key = Cell::new(plain_text(key), Tone::Faint);
+        [Row::Cells(vec![key]), Row::Note(counted(values, room))]
+    });
+    let rows: Vec<Row> = rows.collect();
+    (!rows.is_empty()).then(|| table("facets", &[], SCORE, rows))
+}
+
+/// Texts and their numbers; where there is a room for each, only some of them.
+pub(super) fn counted(labels: &[(&String, u64)], room: Option<usize>) -> String {
     let n_shown = room.map_or(labels.len(), |_| N_LABELS_MAX.min(labels.len()));
     let mut texts: Vec<String> = Vec::with_capacity(n_shown + 1);
-    for (label, n) in &labels[..n_shown] {
+    for (label, n) in labels.iter().take(n_shown) {
         let label = plain_text(label);
         let label = room.map_or(Cow::Borrowed(&*label), |room| shortened(&label, room));
         texts.push(format!("{label} {}", units::count(*n)));

@@ -964,3 +964,26 @@ fn a_wrong_filter_is_pointed_at() {
         refusal(dir.path(), &["list", "exports", flag[0], flag[1]], 2);
     }
 }
+
+/// Each is selected by its own filter; without the flag there are none.
+#[test]
+fn facets_are_asked_for() {
+    let (dir, _) = exports(1);
+    let facets = |args: &[&str]| {
+        let mut all = vec!["show", "exports", "--json"];
+        all.extend(args);
+        let document: Value = serde_json::from_str(&answer(dir.path(), &all)).unwrap();
+        document["run_facets"].as_array().unwrap().clone()
+    };
+    assert_eq!(facets(&[]), Vec::<Value>::new());
+    let found = facets(&["--facets"]);
+    assert!(found.len() > 5, "{found:?}");
+    for facet in found.iter().take(5) {
+        let query = facet["query"].as_str().unwrap();
+        let args = ["show", "exports", "--json", "--filter", query];
+        let document: Value = serde_json::from_str(&answer(dir.path(), &args)).unwrap();
+        assert_eq!(document["run_count"], facet["n"], "{query}");
+    }
+    let table = answer(dir.path(), &["show", "exports", "--facets", "-f", "md"]);
+    assert!(table.contains("| facet status |"), "{table}");
+}

@@ -1,3 +1,5 @@
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use parquet::basic::{Compression, GzipLevel, ZstdLevel};
@@ -12,7 +14,7 @@ use runtally::{
 };
 use serde_json::{Value, json};
 
-use crate::support::evaluate::{EVERY, any_filter};
+use crate::support::evaluate::{EVERY, any_filter, keeps};
 use crate::support::mirror;
 use crate::support::quick;
 use crate::support::reference::{FileForm, Question, UsageFrom, assert_same_documents, expected};
@@ -387,6 +389,64 @@ proptest! {
         check(&runs, &shapes, question);
     }
 
+    /// Each facet's filter selects as many traces as it says, and none is missing.
+    #[test]
+    fn facets_are_what_their_filters_select(
+        runs in any_runs(2, 30),
+        shapes in vec(any_form(), 1..3),
+        window in any_window(),
+        filter in proptest::option::weighted(0.3, any_filter()),
+    ) {
+        let mut runs = runs;
+        for shape in &shapes {
+            for run in &mut runs {
+                shape.fit(run);
+            }
+        }
+        let filter = filter.map(|text| Filter::parse(&text).unwrap());
+        let (Ok(window), false) = (Window::new(window.0, window.1), runs.is_empty()) else {
+            return Ok(());
+        };
+        let dir = tempfile::tempdir().unwrap();
+        write_in_turns(dir.path(), &runs, &shapes);
+        let request = Request { window, filter: filter.clone(), facets: true, ..Request::default() };
+        let answer = answer(dir.path(), &SourceOptions::default(), &request).unwrap();
+        for session in &answer.sessions {
+            let roots: Vec<&Run> = runs
+                .iter()
+                .filter(|run| {
+                    run.session_id == session.id
+                        && run.is_root.unwrap_or(run.parent_run_id.is_none())
+                        && window.meets(run.start_us, run.start_us)
+                        && filter.as_ref().is_none_or(|filter| keeps(filter, run, Some(run)))
+                })
+                .collect();
+            if session.run_count != Some(roots.len() as u64) {
+                // Whether a file has the column that says so is asked elsewhere.
+                continue;
+            }
+            let mut expected: Vec<(Reverse<usize>, String, String)> = facets_of(&roots)
+                .into_iter()
+                .map(|((key, value), n)| (Reverse(n), key, value))
+                .collect();
+            expected.sort();
+            let facets = session.run_facets.as_ref().unwrap();
+            let actual: Vec<_> = facets
+                .iter()
+                .map(|facet| {
+                    let n = usize::try_from(facet.n).unwrap();
+                    (Reverse(n), facet.key.clone(), facet.value.clone())
+                })
+                .collect();
+            prop_assert_eq!(&actual, &expected);
+            for facet in facets {
+                let query = Filter::parse(&facet.query).unwrap();
+                let n = roots.iter().filter(|run| keeps(&query, run, Some(run))).count();
+                prop_assert_eq!(facet.n, n as u64, "{}", facet.query);
+            }
+        }
+    }
+
     /// Where the shapes hold the same facts, the bytes are the same.
     #[test]
     fn the_same_facts_in_any_shapes_give_the_same_bytes(
@@ -414,6 +474,38 @@ proptest! {
         };
         prop_assert_eq!(text(&forms)?, text(&[Shape::default()])?);
     }
+}
+
+/// How many runs have what, by the most naive means.
+fn facets_of(runs: &[&Run]) -> BTreeMap<(String, String), usize> {
+    let mut facets = BTreeMap::new();
+    for run in runs {
+        let mut found = BTreeSet::new();
+        let texts = [
+            ("name", &run.name),
+            ("run_type", &run.run_type),
+            ("status", &run.status),
+        ];
+        for (key, value) in texts {
+            found.extend(value.iter().map(|value| (key.to_owned(), value.clone())));
+        }
+        let tags = run.tags.iter().flatten();
+        found.extend(tags.map(|tag| ("tag".to_owned(), tag.clone())));
+        let extra = run.extra.as_deref().unwrap_or("null");
+        let extra: Value = serde_json::from_str(extra).unwrap_or_default();
+        for (key, value) in extra["metadata"].as_object().into_iter().flatten() {
+            let text = match value {
+                Value::String(text) => text.clone(),
+                Value::Number(_) | Value::Bool(_) => value.to_string(),
+                _ => continue,
+            };
+            found.insert((format!("metadata.{key}"), text));
+        }
+        for facet in found {
+            *facets.entry(facet).or_default() += 1;
+        }
+    }
+    facets
 }
 
 /// Every operator of every field, over the same runs.

@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Assembled from a tally and the metadata's plain data.
     (
         "document",
-        &["request", "source::projects", "tally", "time"],
+        &["filter", "request", "source::projects", "tally", "time"],
     ),
     // Documents to bytes.
     ("output", &["document"]),
@@ -62,6 +62,7 @@ const PURE: &[&str] = &[
     "filter",
     "request",
     "tally/exact",
+    "tally/facets",
     "tally/feedback",
     "tally/money",
     "tally/sketch",
