@@ -29,6 +29,9 @@ use super::pages::CheckingReaders;
 #[derive(Debug)]
 pub(crate) struct FileTable {
     schema: TableSchema,
+    /// The same without the rows' numbers: for each row group of a file the reader prepares to number those
+    /// of all.
+    unnumbered: TableSchema,
     files: Vec<PartitionedFile>,
 }
 
@@ -42,11 +45,22 @@ impl FileTable {
         files: Vec<PartitionedFile>,
     ) -> Self {
         let row = Field::new(row, DataType::Int64, false).with_extension_type(RowNumber);
-        let schema = TableSchema::builder(columns)
-            .with_table_partition_cols(constants)
-            .with_virtual_columns(vec![Arc::new(row)])
-            .build();
-        Self { schema, files }
+        let unnumbered = TableSchema::builder(columns).with_table_partition_cols(constants);
+        Self {
+            unnumbered: unnumbered.clone().build(),
+            schema: unnumbered.with_virtual_columns(vec![Arc::new(row)]).build(),
+            files,
+        }
+    }
+
+    /// The schema of a scan; the rows' numbers are the last column.
+    fn scanned(&self, projection: Option<&Vec<usize>>) -> &TableSchema {
+        let row = self.unnumbered.table_schema().fields().len();
+        if projection.is_none_or(|columns| columns.contains(&row)) {
+            &self.schema
+        } else {
+            &self.unnumbered
+        }
     }
 
     /// The files, largest first, dealt out so that every partition has about the same bytes to read.
@@ -114,7 +128,7 @@ impl TableProvider for FileTable {
             _ => usize::MAX,
         };
         let reader = CheckingReaders::new(Arc::new(reader), page_bytes_max);
-        let mut source = ParquetSource::new(self.schema.clone())
+        let mut source = ParquetSource::new(self.scanned(projection).clone())
             .with_table_parquet_options(TableParquetOptions {
                 global: state.config_options().execution.parquet.clone(),
                 ..TableParquetOptions::default()
