@@ -984,6 +984,9 @@ fn facets_are_asked_for() {
         let document: Value = serde_json::from_str(&answer(dir.path(), &args)).unwrap();
         assert_eq!(document["run_count"], facet["n"], "{query}");
     }
-    let table = answer(dir.path(), &["show", "exports", "--facets", "-f", "md"]);
+    let table = answer(
+        dir.path(),
+        &["show", "exports", "--facets", "-f", "md", "-q"],
+    );
     assert!(table.contains("| facet status |"), "{table}");
 }

@@ -5,7 +5,8 @@ use chrono_tz::Tz;
 use proptest::prelude::*;
 use runtally::output::{self, Format, Lines, Style};
 use runtally::{
-    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, Timestamp, TracerSession,
+    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, RunFacet, Timestamp,
+    TracerSession,
 };
 use unicode_width::UnicodeWidthStr;
 use uuid::Uuid;
@@ -122,7 +123,12 @@ impl Figures {
             last_run_start_time_live: None,
             feedback_stats: Some(feedback(&self.name)),
             session_feedback_stats: Some(BTreeMap::new()),
-            run_facets: Some(Vec::new()),
+            run_facets: Some(vec![RunFacet {
+                key: "name".to_owned(),
+                value: self.name.clone(),
+                query: String::new(),
+                n: 12_345,
+            }]),
             error_rate: self.error_rate(),
             streaming_rate: None,
             test_run_number: Some(3),
