@@ -2,7 +2,7 @@
 //!
 //! It owns the DataFusion session. What goes wrong while plans run becomes an error that names the
 //! file: damaged files make the reader fail or panic far from where their name is known, so the engine
-//! then reads the question's files one by one until it finds the one that fails.
+//! then reads ever fewer of the question's files until it finds the one that fails.
 
 mod question;
 

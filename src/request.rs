@@ -29,6 +29,8 @@ pub struct Request {
     pub trace_span_us: i64,
     /// Which traces count, by their root.
     pub filter: Option<Filter>,
+    /// The same, apart: a key in one does not bind a value in the other.
+    pub trace_filter: Option<Filter>,
     /// Which traces count, by any of their runs, whatever the window.
     pub tree_filter: Option<Filter>,
     /// Whether the most frequent names, types, statuses, tags and metadata are asked for.
@@ -60,6 +62,7 @@ impl Default for Request {
             usage: Usage::Auto,
             trace_span_us: DAY_US,
             filter: None,
+            trace_filter: None,
             tree_filter: None,
             facets: false,
             daily: None,

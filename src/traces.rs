@@ -6,7 +6,7 @@
 //! of its runs, and nothing that only a root says. The grouping spills.
 
 use datafusion::common::Result;
-use datafusion::functions::core::expr_fn::coalesce;
+use datafusion::functions::core::expr_fn::{coalesce, nullif};
 use datafusion::functions_aggregate::expr_fn::{bool_or, max, min};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
 
@@ -77,10 +77,8 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
 
 /// The trace that a run belongs to; one of its own where nothing says which.
 pub(crate) fn key() -> Expr {
-    coalesce(vec![
-        ident(Column::TraceId.name()),
-        ident(Column::Id.name()),
-    ])
+    let id = |column: Column| nullif(ident(column.name()), lit(""));
+    coalesce(vec![id(Column::TraceId), id(Column::Id)])
 }
 
 /// A run's column as an aggregate over the runs of a trace.

@@ -41,11 +41,11 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "TAG", help_heading = FILTERS)]
     tag: Vec<String>,
 
-    /// Only roots of a model: metadata ls_model_name.
+    /// Only roots of a model, as their metadata names it.
     #[arg(long, value_name = "MODEL", help_heading = FILTERS, hide_short_help = true)]
     model: Option<String>,
 
-    /// Only roots of a user: metadata user_id or user.
+    /// Only roots of a user, as their metadata names it.
     #[arg(long, value_name = "USER", help_heading = FILTERS, hide_short_help = true)]
     user: Option<String>,
 
@@ -65,11 +65,7 @@ pub(super) struct FilterArgs {
 impl FilterArgs {
     /// What the roots must be.
     pub(super) fn of_root(&self) -> Result<Option<Filter>, Error> {
-        let written = [&self.filter, &self.trace_filter];
-        let written = written.into_iter().flatten();
-        let mut filters = written
-            .map(|text| Filter::parse(text))
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut filters = Vec::from_iter(parsed(self.filter.as_ref())?);
         filters.extend(self.run_type.as_deref().map(Filter::run_type));
         filters.extend(self.run_name.as_deref().map(Filter::run_name));
         filters.extend(self.error.then(|| Filter::errored(true)));
@@ -77,20 +73,26 @@ impl FilterArgs {
         filters.extend(self.tag.iter().map(|tag| Filter::tag(tag)));
         filters.extend(self.model.as_deref().map(Filter::model));
         filters.extend(self.user.as_deref().map(Filter::user));
-        filters.extend(
-            self.meta
-                .iter()
-                .map(|(key, value)| Filter::metadata(key, value)),
-        );
+        let entries = self.meta.iter();
+        filters.extend(entries.map(|(key, value)| Filter::metadata(key, value)));
         filters.extend(self.min_latency.map(Filter::min_latency));
         filters.extend(self.max_latency.map(Filter::max_latency));
         Ok(Filter::all(filters))
     }
 
+    /// What they must be as well.
+    pub(super) fn of_trace(&self) -> Result<Option<Filter>, Error> {
+        parsed(self.trace_filter.as_ref())
+    }
+
     /// What any run of a trace must be.
     pub(super) fn of_any(&self) -> Result<Option<Filter>, Error> {
-        Ok(self.tree_filter.as_deref().map(Filter::parse).transpose()?)
+        parsed(self.tree_filter.as_ref())
     }
+}
+
+fn parsed(text: Option<&String>) -> Result<Option<Filter>, Error> {
+    Ok(text.map(|text| Filter::parse(text)).transpose()?)
 }
 
 fn entry(text: &str) -> Result<(String, String), String> {

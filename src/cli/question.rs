@@ -277,10 +277,16 @@ impl QuestionArgs {
         let zone = self.zone(given, &config)?;
         let window = self.window(zone)?;
         let format = self.format();
-        let (filter, tree_filter) = (self.filters.of_root()?, self.filters.of_any()?);
+        let filter = self.filters.of_root()?;
+        let trace_filter = self.filters.of_trace()?;
+        let tree_filter = self.filters.of_any()?;
         if self.verbose {
             self.say_origins(given, &config);
-            for (name, filter) in [("filter", &filter), ("tree filter", &tree_filter)] {
+            for (name, filter) in [
+                ("filter", &filter),
+                ("trace filter", &trace_filter),
+                ("tree filter", &tree_filter),
+            ] {
                 if let Some(filter) = filter {
                     aside(&format!("{name}: {filter}"));
                 }
@@ -297,6 +303,7 @@ impl QuestionArgs {
             usage: self.usage_from.into(),
             trace_span_us: self.trace_span_us()?,
             filter,
+            trace_filter,
             tree_filter,
             facets: self.facets,
             daily: (matches!(scope, Scope::Every) && shows_a_trend(format)).then_some(zone),

@@ -40,7 +40,8 @@ pub(crate) struct ProjectTally {
     pub(crate) usage: Usage,
     /// The traces whose root was not among the runs that they were built from.
     pub(crate) n_rootless: u64,
-    /// The runs of which several records differ, where only a path decided which counts.
+    /// The runs, whatever the filters, of which several records differ, where only a path decided which
+    /// counts.
     pub(crate) n_undecided: i64,
     /// The traces of each day on which there are any, where that was asked for.
     pub(crate) days: BTreeMap<NaiveDate, u64>,
@@ -132,7 +133,7 @@ async fn attempt_all(
         },
         window: request.window,
         filters: Filters {
-            of_root: request.filter.as_ref().map(RunFilter::new),
+            of_root: RunFilter::of_all(request.filter.iter().chain(&request.trace_filter)),
             of_any: None,
         },
         reserved: Vec::new(),
@@ -161,7 +162,7 @@ async fn attempt_all(
         .collect();
     let mut tallied = Tallied {
         n_files: 0,
-        warnings: question.files.warnings(),
+        warnings: question.files.warnings(&question.looked_at(request)),
         skipped: Vec::new(),
         projects,
         plans: Vec::new(),
@@ -250,11 +251,19 @@ impl Filters {
             Some(filter) => filter.keep(files.runs(&filter.with_own(&kept), roots)?, &kept)?,
             None => files.runs(&kept, roots)?,
         };
+        match self.of_any(files)? {
+            Some(any) => plan::of_same_traces(runs, any, columns),
+            None => Ok(runs),
+        }
+    }
+
+    /// The runs one of which a trace must have, where that is asked for.
+    fn of_any(&self, files: &Files) -> Result<Option<LogicalPlan>, DataFusionError> {
         let Some((filter, all)) = &self.of_any else {
-            return Ok(runs);
+            return Ok(None);
         };
         let any = files.runs(&filter.with_own(&plan::TRACED), all)?;
-        plan::of_same_traces(runs, filter.keep(any, &plan::TRACED)?, columns)
+        filter.keep(any, &plan::TRACED).map(Some)
     }
 
     /// All wanted runs of traces whose roots are asked for, with these columns.
@@ -265,8 +274,11 @@ impl Filters {
         wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
         let runs = files.runs(columns, wanted)?;
-        if self.is_empty() {
-            return Ok(runs);
+        if self.of_root.is_none() {
+            return match self.of_any(files)? {
+                Some(any) => plan::of_same_traces(runs, any, columns),
+                None => Ok(runs),
+            };
         }
         let roots = Wanted {
             only_roots: true,
@@ -277,10 +289,20 @@ impl Filters {
 }
 
 impl Question<'_> {
+    /// The columns beside those of every question that this one looks at.
+    fn looked_at(&self, request: &Request) -> BTreeSet<Column> {
+        let facets = plan::FACETED.iter().filter(|_| request.facets);
+        let of_any = request.tree_filter.iter();
+        let of_any = of_any.filter_map(|filter| RunFilter::of_all([filter]));
+        let filters = self.filters.of_root.iter().cloned().chain(of_any);
+        let own = filters.flat_map(|filter| filter.with_own(&[]));
+        own.chain(facets.copied()).collect()
+    }
+
     /// What is known of the projects without their traces.
     async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>, Stop> {
         let mut facts = self.files.proven();
-        let scanned = self.step(|files| files.unproven(), Files::scanned).await?;
+        let scanned = self.step(Files::unproven, Files::scanned).await?;
         for (project, more) in scanned {
             facts.entry(project).or_default().add(more);
         }
@@ -312,7 +334,7 @@ impl Question<'_> {
                 ..self.roots.clone()
             };
             let all = self.newest(all).await?;
-            self.filters.of_any = Some((RunFilter::new(filter), all));
+            self.filters.of_any = RunFilter::of_all([filter]).map(|filter| (filter, all));
         }
         if request.usage == Usage::Own {
             can_build(projects)?;

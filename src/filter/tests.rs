@@ -1094,7 +1094,7 @@ proptest! {
         let number = Number::parse(&format!("{units}e-18")).unwrap();
         prop_assert_eq!(number.units(), units);
         prop_assert_eq!(Number::parse(&number.to_string()), Some(number));
-        let scaled = Number::parse(&format!("{}e{}", number.to_string(), -exponent));
+        let scaled = Number::parse(&format!("{number}e{}", -exponent));
         let factor = 10_i128.pow(exponent.unsigned_abs());
         prop_assert_eq!(scaled.map(Number::units), (units % factor == 0).then_some(units / factor));
         prop_assert!(number.floor() * 10_i128.pow(18) <= units);

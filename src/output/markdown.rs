@@ -118,8 +118,8 @@ pub(super) fn write_one(
                 keys.map(|(key, stats)| (format!("{group} {}", plain_text(key)), feedback(stats))),
             );
         }
-        let facets = show::faceted(document).into_iter();
-        facts.extend(facets.map(|(key, values)| {
+        let by_key = show::faceted(document).into_iter();
+        facts.extend(by_key.map(|(key, values)| {
             (
                 format!("facet {}", plain_text(key)),
                 show::counted(&values, None),

@@ -140,7 +140,7 @@ fn part_of(entries: &ArrayRef, part: usize) -> ArrayRef {
 }
 
 fn facets_of(texts: [&ArrayRef; 3], tags: &ArrayRef, metadata: &ArrayRef) -> ArrayRef {
-    let texts = texts.map(|column| column.as_string_view());
+    let texts = texts.map(AsArray::as_string_view);
     let (tags, metadata) = (tags.as_list::<i32>(), metadata.as_string_view());
     let mut lists = ListBuilder::new(StringViewBuilder::new());
     for row in 0..metadata.len() {
@@ -157,7 +157,9 @@ fn facets_of(texts: [&ArrayRef; 3], tags: &ArrayRef, metadata: &ArrayRef) -> Arr
             let tags = tags.value(row);
             // A run has a tag or has it not.
             let tags: BTreeSet<&str> = tags.as_string_view().iter().flatten().collect();
-            tags.into_iter().for_each(|tag| add(TAG, tag));
+            for tag in tags {
+                add(TAG, tag);
+            }
         }
         if metadata.is_valid(row) {
             let entries: BTreeMap<Cow<'_, str>, &RawValue> =

@@ -22,16 +22,19 @@ pub(crate) struct RunFilter {
 }
 
 impl RunFilter {
-    /// What a filter asks of a run; `root.` means the run itself, which holds for roots.
-    pub(crate) fn new(filter: &Filter) -> Self {
-        let condition = filter.resolved();
+    /// What filters ask of a run, all of them; `root.` means the run itself, which holds for roots. `None`
+    /// where there are none.
+    pub(crate) fn of_all<'f>(filters: impl IntoIterator<Item = &'f Filter>) -> Option<Self> {
+        let conditions: Vec<Condition> = filters.into_iter().map(Filter::resolved).collect();
+        let is_any = !conditions.is_empty();
+        let condition = Condition::All(conditions);
         let mut lowering = Lowering::default();
         let expr = lowering.condition(&condition);
-        Self {
+        is_any.then(|| Self {
             columns: lowering.columns,
             condition: expr,
             window: window(&condition),
-        }
+        })
     }
 
     /// These columns and those that the filter reads.
@@ -71,13 +74,13 @@ pub(crate) fn of_same_traces(
     let runs = LogicalPlanBuilder::new(runs)
         .project(own.chain([
             ident(Column::SessionId.name()).alias(PROJECT),
-            traces::key().alias(TRACE),
+            needed_key().alias(TRACE),
         ]))?
         .build()?;
     let others = LogicalPlanBuilder::new(others)
         .project([
             ident(Column::SessionId.name()).alias("@other project"),
-            traces::key().alias(OTHER),
+            needed_key().alias(OTHER),
         ])?
         .build()?;
     LogicalPlanBuilder::new(runs)
@@ -89,6 +92,10 @@ pub(crate) fn of_same_traces(
         )?
         .project(columns.iter().map(|column| ident(column.name())))?
         .build()
+}
+
+fn needed_key() -> Expr {
+    functions::needed(traces::key(), Column::TraceId.name())
 }
 
 /// Between which moments the runs start that a condition keeps, as far as it says so plainly.
@@ -157,11 +164,16 @@ impl Lowering {
         joined: fn(Expr, Expr) -> Expr,
         of_none: bool,
     ) -> Expr {
-        let members: Vec<Expr> = members
-            .iter()
-            .map(|member| self.condition(member))
-            .collect();
-        members.into_iter().reduce(joined).unwrap_or(lit(of_none))
+        match members {
+            [] => lit(of_none),
+            [only] => self.condition(only),
+            // In halves: the engine walks down an expression's tree, which should not be deep.
+            _ => {
+                let (first, other) = members.split_at(members.len() / 2);
+                let first = self.several(first, joined, of_none);
+                joined(first, self.several(other, joined, of_none))
+            }
+        }
     }
 
     fn field(&mut self, field: Field, test: &Test) -> Expr {
@@ -240,7 +252,7 @@ fn id(value: Expr, test: &Test) -> Expr {
 
 fn text(value: Expr, test: &Test) -> Expr {
     let literal = |value: &Value| match value {
-        Value::Text(text) => Some(lit(ScalarValue::Utf8View(Some(text.clone())))),
+        Value::Text(one) => Some(lit(ScalarValue::Utf8View(Some(one.clone())))),
         _ => None,
     };
     match test {
@@ -311,14 +323,9 @@ fn number(value: Expr, test: &Test) -> Expr {
 /// Whole numbers against one that need not be whole, nor as small as they are.
 fn beyond(value: Expr, order: Order, bound: Number) -> Expr {
     // The greatest whole number that is below the bound, or not above it.
-    let (is_above, edge) = match order {
-        Order::Greater => (true, bound.floor()),
-        Order::LessOrEqual => (false, bound.floor()),
-        Order::GreaterOrEqual if bound.is_whole() => (true, bound.floor() - 1),
-        Order::Less if bound.is_whole() => (false, bound.floor() - 1),
-        Order::GreaterOrEqual => (true, bound.floor()),
-        Order::Less => (false, bound.floor()),
-    };
+    let is_above = matches!(order, Order::Greater | Order::GreaterOrEqual);
+    let counts_itself = matches!(order, Order::GreaterOrEqual | Order::Less) && bound.is_whole();
+    let edge = bound.floor() - i128::from(counts_itself);
     match i64::try_from(edge) {
         Ok(edge) if is_above => value.gt(lit(edge)),
         Ok(edge) => value.lt_eq(lit(edge)),

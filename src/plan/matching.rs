@@ -109,14 +109,14 @@ fn any_tag(lists: &ArrayRef, test: &Test) -> BooleanArray {
     lists.iter().map(|tags| Some(is_match(tags))).collect()
 }
 
-fn text_is(text: &str, test: &Test) -> bool {
+fn text_is(value: &str, test: &Test) -> bool {
     match test {
         Test::Present => true,
-        Test::Equals(value) => *value == Value::text(text),
-        Test::OneOf(list) => list.contains(&Value::text(text)),
-        Test::Like(pattern) => is_like(text, pattern),
-        Test::Search(part) => text.to_lowercase().contains(&part.to_lowercase()),
-        Test::Not(inner) => !text_is(text, inner),
+        Test::Equals(one) => *one == Value::text(value),
+        Test::OneOf(list) => list.contains(&Value::text(value)),
+        Test::Like(pattern) => is_like(value, pattern),
+        Test::Search(part) => value.to_lowercase().contains(&part.to_lowercase()),
+        Test::Not(inner) => !text_is(value, inner),
         Test::Compared(..) | Test::Contains(_) => false,
     }
 }
@@ -156,17 +156,22 @@ fn is_like(text: &str, pattern: &str) -> bool {
 /// A scalar of a JSON. Lists, objects and null are no values. A text equals a number or a boolean that is
 /// written so.
 fn scalar_is(json: Option<&RawValue>, test: &Test) -> bool {
-    let text = || functions::scalar_text(json?);
-    match test {
-        Test::Present => text().is_some(),
-        Test::Equals(one) => text().is_some_and(|text| equals(json, &text, one)),
-        Test::OneOf(list) => {
-            text().is_some_and(|text| list.iter().any(|one| equals(json, &text, one)))
+    let scalar = || functions::scalar_text(json?);
+    let number = || json.filter(|_| is_number(json));
+    let equals = |text: &str, value: &Value| match value {
+        Value::Text(wanted) => text == wanted,
+        Value::Boolean(wanted) => json.is_some_and(|json| json.get() == wanted.to_string()),
+        Value::Number(wanted) => {
+            number().and_then(|json| against(json.get(), *wanted)) == Some(Ordering::Equal)
         }
+        _ => false,
+    };
+    match test {
+        Test::Present => scalar().is_some(),
+        Test::Equals(one) => scalar().is_some_and(|text| equals(&text, one)),
+        Test::OneOf(list) => scalar().is_some_and(|text| list.iter().any(|one| equals(&text, one))),
         Test::Compared(order, Value::Number(bound)) => {
-            let compared = text()
-                .filter(|_| is_number(json))
-                .and_then(|text| against(&text, *bound));
+            let compared = number().and_then(|json| against(json.get(), *bound));
             compared.is_some_and(|compared| match order {
                 Order::Greater => compared.is_gt(),
                 Order::GreaterOrEqual => compared.is_ge(),
@@ -174,22 +179,9 @@ fn scalar_is(json: Option<&RawValue>, test: &Test) -> bool {
                 Order::LessOrEqual => compared.is_le(),
             })
         }
-        Test::Like(_) | Test::Search(_) => text().is_some_and(|text| text_is(&text, test)),
+        Test::Like(_) | Test::Search(_) => scalar().is_some_and(|text| text_is(&text, test)),
         Test::Not(inner) => !scalar_is(json, inner),
         Test::Compared(..) | Test::Contains(_) => false,
-    }
-}
-
-fn equals(json: Option<&RawValue>, text: &str, value: &Value) -> bool {
-    match value {
-        Value::Text(wanted) => text == wanted,
-        Value::Boolean(wanted) => {
-            json.is_some_and(|json| json.get() == if *wanted { "true" } else { "false" })
-        }
-        Value::Number(wanted) => {
-            is_number(json) && against(text, *wanted).is_some_and(Ordering::is_eq)
-        }
-        _ => false,
     }
 }
 
@@ -202,13 +194,11 @@ fn is_number(json: Option<&RawValue>) -> bool {
 
 /// A number's text against a bound: exactly, but for numbers with more digits than a bound can have.
 fn against(text: &str, bound: Number) -> Option<Ordering> {
-    match Number::parse(text) {
-        Some(number) => Some(number.cmp(&bound)),
-        None => {
-            let (number, bound): (f64, f64) = (text.parse().ok()?, bound.to_string().parse().ok()?);
-            number.partial_cmp(&bound)
-        }
+    if let Some(number) = Number::parse(text) {
+        return Some(number.cmp(&bound));
     }
+    let (number, bound): (f64, f64) = (text.parse().ok()?, bound.to_string().parse().ok()?);
+    number.partial_cmp(&bound)
 }
 
 type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
@@ -267,9 +257,9 @@ fn is_same(one: &serde_json::Value, other: &serde_json::Value) -> bool {
 #[derive(Default, Deserialize)]
 struct Summary<'a> {
     #[serde(borrow)]
+    n: Option<&'a RawValue>,
     avg: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    values: Option<BTreeMap<Cow<'a, str>, &'a RawValue>>,
+    values: Option<&'a RawValue>,
 }
 
 fn has_entry(json: &str, entry: &Entry) -> bool {
@@ -288,15 +278,14 @@ fn has_entry(json: &str, entry: &Entry) -> bool {
             keys.iter().any(|(key, summary)| {
                 entry.key.as_ref().is_none_or(|test| text_is(key, test))
                     && entry.value.as_ref().is_none_or(|(part, test)| {
-                        summary
-                            .as_ref()
-                            .is_some_and(|summary| summary_is(summary, *part, test))
+                        let nothing = Summary::default();
+                        summary_is(summary.as_ref().unwrap_or(&nothing), *part, test)
                     })
             })
         }
         Family::Input | Family::Output => {
             serde_json::from_str(json).is_ok_and(|json: &RawValue| {
-                any_path(json, &mut String::new(), &mut |path, value| {
+                any_path(json, &mut String::new(), DEPTH_MAX, &mut |path, value| {
                     entry.key.as_ref().is_none_or(|test| text_is(path, test))
                         && entry
                             .value
@@ -310,21 +299,35 @@ fn has_entry(json: &str, entry: &Entry) -> bool {
 
 /// A score, or any of the labels; a feedback without labels has one that is missing.
 fn summary_is(summary: &Summary<'_>, part: Part, test: &Test) -> bool {
+    let is_none = |n: Option<&RawValue>| n.is_some_and(|n| matches!(n.get(), "0" | "0.0"));
     if part == Part::Score {
-        return scalar_is(summary.avg.filter(|avg| is_number(Some(avg))), test);
+        let score = summary
+            .avg
+            .filter(|avg| is_number(Some(avg)) && !is_none(summary.n));
+        return scalar_is(score, test);
     }
-    match summary.values.as_ref().filter(|labels| !labels.is_empty()) {
-        Some(labels) => labels.keys().any(|label| text_is(label, test)),
-        None => scalar_is(None, test),
+    let labels = summary.values.map(|values| object(values.get()));
+    let labels = labels.into_iter().flatten();
+    let mut given = labels.filter(|(_, n)| !is_none(Some(n))).peekable();
+    if given.peek().is_none() {
+        return scalar_is(None, test);
     }
+    given.any(|(label, _)| text_is(&label, test))
 }
+
+/// How deep values are looked for.
+const DEPTH_MAX: usize = 128;
 
 /// Whether any value below a JSON, with the keys and places that lead to it joined by dots, satisfies.
 fn any_path(
     json: &RawValue,
     path: &mut String,
+    depth: usize,
     satisfies: &mut dyn FnMut(&str, &RawValue) -> bool,
 ) -> bool {
+    let Some(depth) = depth.checked_sub(1) else {
+        return false;
+    };
     let text = json.get();
     let mut below = |step: &str, value: &RawValue| {
         let length = path.len();
@@ -332,7 +335,7 @@ fn any_path(
             path.push('.');
         }
         path.push_str(step);
-        let found = satisfies(path, value) || any_path(value, path, satisfies);
+        let found = satisfies(path, value) || any_path(value, path, depth, satisfies);
         path.truncate(length);
         found
     };

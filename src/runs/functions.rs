@@ -1,8 +1,9 @@
 //! The functions that turn a file's values into canonical ones, a column at a time.
 //!
 //! They exist because the engine's casts are not what the contract says: they truncate times towards
-//! zero, multiply costs in floating point and refuse exponents. Each takes the column's name as a
-//! last, literal argument, so that an error can say which column held the bad value. They are plain
+//! zero, multiply costs in floating point and refuse exponents. Those that may
+//! fail take the column's name as a last, literal argument, so that an error can say which column held the
+//! bad value. They are plain
 //! registered functions: a plan that uses them can travel to another process by name.
 
 use std::borrow::Cow;
@@ -67,6 +68,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Member,
         Kind::ThreadOf,
         Kind::Texts,
+        Kind::TextOf,
     ]
     .map(Kind::udf)
     .to_vec()
@@ -152,6 +154,11 @@ pub(crate) fn texts(value: Expr, column: &str) -> Expr {
     Kind::Texts.udf().call(vec![value, lit(column)])
 }
 
+/// The text of a value that is none, such as a number.
+pub(crate) fn text_of(value: Expr, column: &str) -> Expr {
+    Kind::TextOf.udf().call(vec![value, lit(column)])
+}
+
 /// Microseconds from one canonical time to another.
 pub(crate) fn difference_us(from: Expr, to: Expr) -> Expr {
     Kind::Difference.udf().call(vec![from, to])
@@ -182,6 +189,7 @@ enum Kind {
     Member,
     ThreadOf,
     Texts,
+    TextOf,
 }
 
 impl Kind {
@@ -224,6 +232,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Member => "member",
             Kind::ThreadOf => "thread_of",
             Kind::Texts => "texts",
+            Kind::TextOf => "text_of",
         }
     }
 
@@ -239,7 +248,9 @@ impl ScalarUDFImpl for RunFunction {
             }
             Kind::IdBits | Kind::RankedUp | Kind::RankedDown => BITS,
             Kind::AreApart => DataType::Boolean,
-            Kind::IdText | Kind::TraceOf | Kind::Member | Kind::ThreadOf => DataType::Utf8View,
+            Kind::IdText | Kind::TraceOf | Kind::Member | Kind::ThreadOf | Kind::TextOf => {
+                DataType::Utf8View
+            }
             Kind::Texts => super::texts(),
             Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
@@ -297,6 +308,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
             Kind::Member => members(&values, column)?,
             Kind::Texts => lists_of_texts(&values, column)?,
+            Kind::TextOf => text_of_any(&values, column)?,
             Kind::TraceOf => Arc::new(
                 text(&values)?
                     .iter()
@@ -479,8 +491,8 @@ type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
 
 fn thread(metadata: &str) -> Option<String> {
     let object: Object<'_> = serde_json::from_str(metadata).ok()?;
-    let values = THREAD_KEYS.iter().filter_map(|key| object.get(*key));
-    values.filter_map(|value| scalar_text(value)).next()
+    let mut values = THREAD_KEYS.iter().filter_map(|key| object.get(*key));
+    values.find_map(|value| scalar_text(value))
 }
 
 /// The text of a JSON text, number or boolean.
@@ -490,6 +502,12 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
         b'"' => serde_json::from_str(json).ok(),
         b't' | b'f' => Some(json.to_owned()),
         b'-' | b'0'..=b'9' => {
+            if json
+                .bytes()
+                .all(|byte| byte == b'-' || byte.is_ascii_digit())
+            {
+                return Some(json.to_owned());
+            }
             let number: serde_json::Number = serde_json::from_str(json).ok()?;
             Some(number.to_string())
         }
@@ -509,6 +527,15 @@ fn members(values: &ArrayRef, key: &str) -> Result<ArrayRef> {
     Ok(Arc::new(members))
 }
 
+fn text_of_any(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    match values.data_type() {
+        kind if kind.is_nested() || matches!(kind, DataType::FixedSizeBinary(_)) => {
+            Err(bad(column, "a text", format!("the type {kind}")))
+        }
+        _ => Ok(Arc::new(text(values)?)),
+    }
+}
+
 fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
     match values.data_type() {
         DataType::List(_) | DataType::LargeList(_) | DataType::ListView(_) => {
@@ -517,9 +544,13 @@ fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8 => {
             let mut lists = ListBuilder::new(StringViewBuilder::new());
             for json in &text(values)? {
-                let list =
-                    json.and_then(|json| serde_json::from_str::<Vec<Cow<'_, str>>>(json).ok());
-                for one in list.iter().flatten() {
+                let list: Option<Vec<&RawValue>> =
+                    json.and_then(|json| serde_json::from_str(json).ok());
+                let texts = list
+                    .iter()
+                    .flatten()
+                    .filter(|one| one.get().starts_with('"'));
+                for one in texts.filter_map(|one| scalar_text(one)) {
                     lists.values().append_value(one);
                 }
                 lists.append(list.is_some());
@@ -540,14 +571,21 @@ fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
     Ok(bits.with_data_type(BITS))
 }
 
+/// An odd number with bits all over.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
 fn digests(values: &[ArrayRef], n_rows: usize) -> Result<Int64Array> {
-    let mut hashes = vec![0; n_rows];
-    create_hashes(values, &RandomState::with_seed(0), &mut hashes)?;
-    Ok(hashes
-        .into_iter()
-        .map(u64::cast_signed)
-        .collect::<Vec<_>>()
-        .into())
+    let mut digests = vec![0_u64; n_rows];
+    // A column at a time: nulls leave no trace in a hash, and must leave one here.
+    for column in values {
+        let mut hashes = vec![0; n_rows];
+        create_hashes([column], &RandomState::with_seed(1), &mut hashes)?;
+        for (digest, hash) in digests.iter_mut().zip(hashes) {
+            *digest = digest.rotate_left(7).wrapping_mul(MIX) ^ hash;
+        }
+    }
+    let digests = digests.into_iter().map(u64::cast_signed);
+    Ok(digests.collect::<Vec<_>>().into())
 }
 
 fn ranked(classes: &ArrayRef, digests: &ArrayRef, mask: u64) -> ArrayRef {

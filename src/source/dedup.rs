@@ -66,6 +66,12 @@ pub(super) fn mark(files: &mut [Arc<SourceFile>], listed: &[Listed], dedup: Dedu
         ranked.push((place, file.path.clone(), modified_s, index));
     }
     ranked.sort_unstable();
+    if let Some((_, path, ..)) = ranked.get(N_FILES_MAX) {
+        return Err(Error::BadInput {
+            path: path.clone(),
+            problem: format!("more than {N_FILES_MAX} files may repeat each other's runs"),
+        });
+    }
     for (number, (place, _, modified_s, index)) in (0..).zip(ranked) {
         if let Some(file) = files.get_mut(index) {
             Arc::make_mut(file).rank = Some(Rank {
@@ -77,6 +83,9 @@ pub(super) fn mark(files: &mut [Arc<SourceFile>], listed: &[Listed], dedup: Dedu
     }
     Ok(())
 }
+
+/// As many files have room for the places of their records.
+const N_FILES_MAX: usize = 1 << 22;
 
 /// When each export was last written, and its place by that, then by its path.
 fn exports(listed: &[Listed]) -> BTreeMap<&Export, (i64, i64)> {

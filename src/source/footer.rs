@@ -5,6 +5,7 @@
 //! true (columns outside of the file, numbers of rows that differ, page indexes that contradict it) is an
 //! error before anything is read by what it says.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -208,7 +209,15 @@ async fn metadata(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<Parque
 fn check(metadata: &ParquetMetaData, inside: Range<u64>) -> Result<(), String> {
     let mut n_rows: i64 = 0;
     let mut places: Vec<Range<u64>> = Vec::new();
+    // Rows are numbered by them.
+    let mut ordinals = BTreeSet::new();
     for group in metadata.row_groups() {
+        if group
+            .ordinal()
+            .is_some_and(|ordinal| !ordinals.insert(ordinal))
+        {
+            return Err("its footer gives two row groups the same number".to_owned());
+        }
         n_rows = (group.num_rows() >= 0)
             .then(|| n_rows.checked_add(group.num_rows()))
             .flatten()

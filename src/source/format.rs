@@ -263,6 +263,9 @@ fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
         .schema
         .field_with_name(name)
         .map_or(DataType::Null, |field| field.data_type().clone());
+    if kind == DataType::Null {
+        return missing(column);
+    }
     let value = ident(name);
     match column {
         Column::StartTime => functions::start_us(value, name),
@@ -277,6 +280,9 @@ fn read(column: Column, name: &'static str, footer: &Footer) -> Expr {
         }
         Column::Tags => functions::texts(value, name),
         column if column.is_id() => functions::id_text(value, name),
+        column if column.data_type() == DataType::Utf8View && !is_text(name, footer) => {
+            functions::text_of(value, name)
+        }
         _ => value,
     }
 }

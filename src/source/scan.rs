@@ -66,6 +66,19 @@ const MISSED: [(Column, &str); 15] = [
     (Column::CompletionCost, "missing in the sum"),
 ];
 
+/// The columns whose absence is said where a question looks for what is in them.
+const SOUGHT: [Column; 9] = [
+    Column::Name,
+    Column::Status,
+    Column::Error,
+    Column::ParentRunId,
+    Column::ReferenceExampleId,
+    Column::Tags,
+    Column::Metadata,
+    Column::Inputs,
+    Column::Outputs,
+];
+
 /// The files that a question looks at.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
@@ -132,7 +145,7 @@ impl Files {
 
     /// What is odd about the files: paths that name another project than the runs do, columns that are
     /// missing.
-    pub(crate) fn warnings(&self) -> Vec<String> {
+    pub(crate) fn warnings(&self, looked_at: &BTreeSet<Column>) -> Vec<String> {
         let mut warnings = Vec::new();
         for file in &self.files {
             let (Some(project), true) = (file.project.value, file.project.is_proven) else {
@@ -145,25 +158,30 @@ impl Files {
                 ));
             }
         }
-        warnings.extend(self.missing_columns());
+        warnings.extend(self.missing_columns(looked_at));
         warnings
     }
 
     /// What the files cannot say for want of a column.
-    fn missing_columns(&self) -> impl Iterator<Item = String> {
-        MISSED.iter().filter_map(|(column, effect)| {
-            let lacks = |file: &&Arc<SourceFile>| !file.format.has(*column, &file.footer);
-            let n_lacking = self.files.iter().filter(lacks).count();
-            let sample = self.files.iter().find(lacks)?;
-            let names = sample.format.columns_of(*column).join(", ");
-            let files = match (n_lacking, self.files.len()) {
-                (1, 1) => "the file has".to_owned(),
-                (some, all) if some == all => "the files have".to_owned(),
-                (1, all) => format!("1 of {all} files ({}) has", sample.path.display()),
-                (some, all) => format!("{some} of {all} files have"),
-            };
-            Some(format!("{files} no column {names}: {effect}"))
-        })
+    fn missing_columns(&self, looked_at: &BTreeSet<Column>) -> impl Iterator<Item = String> {
+        let sought = SOUGHT.iter().filter(|column| looked_at.contains(column));
+        let sought = sought.map(|column| (*column, "no filter and no facet finds any"));
+        MISSED
+            .into_iter()
+            .chain(sought)
+            .filter_map(|(column, effect)| {
+                let lacks = |file: &&Arc<SourceFile>| !file.format.has(column, &file.footer);
+                let n_lacking = self.files.iter().filter(lacks).count();
+                let sample = self.files.iter().find(lacks)?;
+                let names = sample.format.columns_of(column).join(", ");
+                let files = match (n_lacking, self.files.len()) {
+                    (1, 1) => "the file has".to_owned(),
+                    (some, all) if some == all => "the files have".to_owned(),
+                    (1, all) => format!("1 of {all} files ({}) has", sample.path.display()),
+                    (some, all) => format!("{some} of {all} files have"),
+                };
+                Some(format!("{files} no column {names}: {effect}"))
+            })
     }
 
     /// Whether only a path decides between exports that were written in the same second.

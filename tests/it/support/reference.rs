@@ -458,8 +458,10 @@ fn build(rows: &[&Row], question: &Question, is_kept: impl Fn(&Row) -> bool) -> 
     }
     let is_asked = question.filter.is_some() || question.tree_filter.is_some();
     let kept = by_trace.values().filter(|rows| {
-        let mut roots = rows.iter().filter(|row| row.is_root);
-        !is_asked || roots.any(|row| is_kept(row))
+        let mut asked = rows
+            .iter()
+            .filter(|row| row.is_root || question.filter.is_none());
+        !is_asked || asked.any(|row| is_kept(row))
     });
     let traces = kept.map(|rows| Trace::built(rows));
     traces
