@@ -350,7 +350,7 @@ fn a_file_that_may_not_be_read_is_named() {
     fs::create_dir(dir.path().join("all")).unwrap();
     fs::write(dir.path().join("all/a.parquet"), whole_file()).unwrap();
     fs::write(&path, three_runs(&[])).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     if fs::File::open(&path).is_ok() {
         return;
     }

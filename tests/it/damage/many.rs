@@ -13,7 +13,7 @@ use crate::cli::{refusal, runtally};
 const N_FILES: usize = 2_000;
 /// How long a question may take, built for tests and beside others; a look at every file for each that is
 /// damaged would take far longer.
-const PATIENCE: Duration = Duration::from_mins(1);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Writes the files, one export in one folder; those with these numbers are damaged, each in another way.
 fn write_files(dir: &Path, damaged: &[usize]) -> Vec<String> {
