@@ -8,9 +8,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, ListBuilder, StringBuilder, TimestampMicrosecondArray,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, NullArray, StringBuilder,
+    StructArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::Float64Type;
+use arrow::datatypes::{DataType, Field, Float64Type};
 use bytes::Bytes;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
 use parquet::file::properties::WriterProperties;
@@ -368,4 +369,112 @@ fn a_file_that_may_not_be_read_is_named() {
         skipping.stdout,
         answer(dir.path(), &["list", "all/a.parquet"])
     );
+}
+
+/// What stands in columns of other types, or deep in them, is found or is not there.
+#[test]
+fn filters_look_into_odd_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let count = |columns: &[(&str, ArrayRef)], filter: &str| {
+        fs::write(dir.path().join("x.parquet"), three_runs(columns)).unwrap();
+        let args = [
+            "list",
+            "x.parquet",
+            "--json",
+            "-q",
+            "--facets",
+            "--filter",
+            filter,
+        ];
+        let documents: Value = serde_json::from_str(&answer(dir.path(), &args)).unwrap();
+        documents[0]["run_count"].as_u64()
+    };
+    let untyped = || -> ArrayRef { Arc::new(NullArray::new(3)) };
+    let deep = "[".repeat(20_000) + &"]".repeat(20_000);
+    let extra = r#"{"metadata": {"id": 18446744073709551616, "x": 0.123456789012345678}}"#;
+    let feedback = r#"{"a": {"n": 1, "avg": 1}, "b": {"n": 1, "avg": 1, "values": []}, "c": {"values": {"no": 0}}}"#;
+    let many: Vec<String> = (0..3_000).map(|n| format!("eq(name, '{n}')")).collect();
+    let cases: [(Vec<(&str, ArrayRef)>, &str, u64); 10] = [
+        (
+            vec![
+                ("error", untyped()),
+                ("inputs", untyped()),
+                ("tags", untyped()),
+            ],
+            "or(search('x'), has(tags, 'a'), like(error, '%'))",
+            0,
+        ),
+        (
+            vec![("name", Arc::new(Int64Array::from(vec![1, 2, 3])))],
+            "eq(name, '2')",
+            1,
+        ),
+        (
+            vec![("tags", texts(&[r#"["a", null, 1]"#, r#"["b"]"#, "no JSON"]))],
+            "has(tags, 'a')",
+            1,
+        ),
+        (
+            vec![("inputs", texts(&[&deep, r#"{"x": 1}"#, "{}"]))],
+            "eq(input_key, 'x')",
+            1,
+        ),
+        (
+            vec![("extra", texts(&[extra, "{}", ""]))],
+            "and(eq(metadata_key, 'x'), eq(metadata_value, 0.123456789012345678))",
+            1,
+        ),
+        (
+            vec![("extra", texts(&[extra, "{}", ""]))],
+            "and(eq(metadata_value, 18446744073709551616), eq(metadata_value, '18446744073709551616'))",
+            1,
+        ),
+        (
+            vec![("feedback_stats", texts(&[feedback, "{}", ""]))],
+            "eq(feedback_key, 'a')",
+            1,
+        ),
+        (
+            vec![("feedback_stats", texts(&[feedback, "{}", ""]))],
+            "eq(feedback_value, 'no')",
+            0,
+        ),
+        (
+            vec![("name", texts(&["%", "a_b", "a\\_b"]))],
+            "like(name, 'a\\\\_b')",
+            1,
+        ),
+        (
+            vec![("name", texts(&["7", "2999", "x"]))],
+            &format!("or({})", many.join(", ")),
+            2,
+        ),
+    ];
+    for (columns, filter, n) in cases {
+        let shown = &filter[..filter.len().min(80)];
+        assert_eq!(count(&columns, filter), Some(n), "{shown}");
+    }
+    let structs = StructArray::from(vec![(
+        Arc::new(Field::new("a", DataType::Utf8, true)),
+        texts(&["x"; 3]),
+    )]);
+    fs::write(
+        dir.path().join("x.parquet"),
+        three_runs(&[("inputs", Arc::new(structs))]),
+    )
+    .unwrap();
+    let output = runtally(
+        dir.path(),
+        &["list", "x.parquet", "--filter", "search('x')"],
+    );
+    assert_eq!(output.code, Some(1));
+    assert!(
+        output
+            .stderr
+            .contains("x.parquet: column inputs: expected a text"),
+        "{}",
+        output.stderr
+    );
+    // Without it they are not read.
+    assert_eq!(runtally(dir.path(), &["list", "x.parquet"]).code, Some(0));
 }
