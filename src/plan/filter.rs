@@ -1,7 +1,7 @@
 //! What a filter means → a condition on canonical columns.
 //!
 //! Comparisons of plain columns become the engine's own expressions; what looks into lists and JSON
-//! becomes a [`matching`](super::matching) function. Logic has two values, the engine's has three: a
+//! becomes a [`matching`] function. Logic has two values, the engine's has three: a
 //! condition without a value does not hold, which matters only below a negation.
 
 use datafusion::common::{Result, ScalarValue};
