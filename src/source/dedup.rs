@@ -11,8 +11,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use datafusion::common::DataFusionError;
-use datafusion::functions_aggregate::expr_fn::{count, max, min};
+use datafusion::common::{DataFusionError, ScalarValue};
+use datafusion::functions_aggregate::expr_fn::{count, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
 use uuid::Uuid;
 
@@ -217,8 +217,8 @@ fn place() -> Expr {
 /// What is known of the records of files that may repeat each other's runs.
 #[derive(Clone, Copy)]
 pub(super) struct Known {
-    /// All are of one project.
-    pub(super) of_one_project: bool,
+    /// The project that all are of, where they are of one.
+    pub(super) project: Option<Uuid>,
     /// Some may lack an id.
     pub(super) may_lack_ids: bool,
 }
@@ -235,7 +235,8 @@ impl Known {
         } else {
             records
         };
-        let project = (!self.of_one_project).then(|| ident(Column::SessionId.name()));
+        let project = self.project.is_none();
+        let project = project.then(|| ident(Column::SessionId.name()));
         let key = project.into_iter().chain([functions::id_bits(id())]);
         Ok((records, key.collect()))
     }
@@ -293,7 +294,10 @@ pub(super) fn undecided(
     let class = when(has_ended, ident(MODIFIED) + lit(newest::ENDED)).otherwise(ident(MODIFIED))?;
     let compared = COMPARED.into_iter().chain([Column::EndTime]);
     let content = functions::digest(compared.map(|column| ident(column.name())).collect());
-    let project = || ident(Column::SessionId.name());
+    let project = match known.project {
+        Some(project) => lit(ScalarValue::Utf8View(Some(project.to_string()))),
+        None => ident(Column::SessionId.name()),
+    };
     let (records, run) = known.by_run(records)?;
     records
         .aggregate(
@@ -301,10 +305,10 @@ pub(super) fn undecided(
             [
                 max(functions::ranked_up(class.clone(), content.clone())).alias(LAST),
                 max(functions::ranked_down(class, content)).alias(FIRST),
-                min(project()).alias("project"),
             ],
         )?
         .filter(functions::are_apart(ident(LAST), ident(FIRST)))?
+        .project([project.alias("project")])?
         .aggregate([ident("project")], [count(lit(1))])?
         .build()
 }

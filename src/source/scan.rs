@@ -326,8 +326,9 @@ impl Files {
         let projects: BTreeSet<_> = projects
             .map(|project| project.value.filter(|_| project.is_proven))
             .collect();
+        let only = projects.first().filter(|_| projects.len() == 1);
         dedup::Known {
-            of_one_project: projects.len() == 1 && !projects.contains(&None),
+            project: only.copied().flatten(),
             may_lack_ids: self.repeated(wanted).any(|file| file.may_lack_ids()),
         }
     }
