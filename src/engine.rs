@@ -224,10 +224,8 @@ impl Engine {
     /// Sets memory aside that is held between plans.
     fn reserve(&self, what: &str, bytes: usize) -> Result<MemoryReservation> {
         let reservation = MemoryConsumer::new(what).register(&self.ctx.runtime_env().memory_pool);
-        match reservation.try_grow(bytes) {
-            Ok(()) => Ok(reservation),
-            Err(error) => Err(failure(error).into()),
-        }
+        reservation.try_grow(bytes).map_err(failure)?;
+        Ok(reservation)
     }
 }
 

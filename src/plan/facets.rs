@@ -1,7 +1,6 @@
 //! Facets of runs: what each is found by, and how many are found by it.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -14,7 +13,6 @@ use datafusion::logical_expr::{
     ColumnarValue, LogicalPlan, LogicalPlanBuilder, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
     Signature, Volatility, ident, lit,
 };
-use serde_json::value::RawValue;
 
 use crate::runs::{self, Column, functions};
 use crate::tally::facets::METADATA;
@@ -162,9 +160,7 @@ fn facets_of(texts: [&ArrayRef; 3], tags: &ArrayRef, metadata: &ArrayRef) -> Arr
             }
         }
         if metadata.is_valid(row) {
-            let entries: BTreeMap<Cow<'_, str>, &RawValue> =
-                serde_json::from_str(metadata.value(row)).unwrap_or_default();
-            for (key, value) in entries {
+            for (key, value) in functions::object(metadata.value(row)) {
                 if let Some(value) = functions::scalar_text(value) {
                     add(&format!("{METADATA}{key}"), &value);
                 }

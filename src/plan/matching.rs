@@ -19,7 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::filter::{Entry, Family, Number, Order, Part, Test, Value};
-use crate::runs::functions;
+use crate::runs::functions::{self, object};
 
 /// What a value is tested for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -199,12 +199,6 @@ fn against(text: &str, bound: Number) -> Option<Ordering> {
     }
     let (number, bound): (f64, f64) = (text.parse().ok()?, bound.to_string().parse().ok()?);
     number.partial_cmp(&bound)
-}
-
-type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
-
-fn object(json: &str) -> Object<'_> {
-    serde_json::from_str(json).unwrap_or_default()
 }
 
 fn object_is(json: &str, test: &Test) -> bool {

@@ -487,10 +487,13 @@ fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
 /// The metadata that may name a conversation, the preferred first.
 const THREAD_KEYS: [&str; 3] = ["session_id", "thread_id", "conversation_id"];
 
-type Object<'a> = BTreeMap<Cow<'a, str>, &'a RawValue>;
+/// The members of a JSON object, each as its text; a text that is none has no members.
+pub(crate) fn object(json: &str) -> BTreeMap<Cow<'_, str>, &RawValue> {
+    serde_json::from_str(json).unwrap_or_default()
+}
 
 fn thread(metadata: &str) -> Option<String> {
-    let object: Object<'_> = serde_json::from_str(metadata).ok()?;
+    let object = object(metadata);
     let mut values = THREAD_KEYS.iter().filter_map(|key| object.get(*key));
     values.find_map(|value| scalar_text(value))
 }
@@ -517,8 +520,8 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
 
 fn members(values: &ArrayRef, key: &str) -> Result<ArrayRef> {
     let member = |json: &str| {
-        let object: Object<'_> = serde_json::from_str(json).ok()?;
-        object.get(key).map(|value| value.get().to_owned())
+        let value = object(json).get(key)?.get();
+        Some(value.to_owned())
     };
     let members: StringViewArray = text(values)?
         .iter()

@@ -27,10 +27,9 @@ pub(crate) struct Newest {
 impl Newest {
     /// Adds the rows of [`Files::newest`](crate::source::Files::newest).
     pub(crate) fn add(&mut self, batch: &RecordBatch) {
-        let mut places = batch.column(0).as_primitive::<Int64Type>().iter().flatten();
-        places
-            .by_ref()
-            .for_each(|place| self.insert(place & !ENDED));
+        for place in batch.column(0).as_primitive::<Int64Type>().iter().flatten() {
+            self.insert(place & !ENDED);
+        }
     }
 
     fn insert(&mut self, place: i64) {
