@@ -6,9 +6,11 @@
 mod assemble;
 mod overview;
 mod session;
+mod stats;
 mod value;
 
 pub(crate) use assemble::{Known, assemble};
 pub use overview::{Distribution, Overview};
 pub use session::{FeedbackStats, RunFacet, TracerSession};
-pub use value::{Cost, CostFormat, Nanoseconds, Timestamp};
+pub use stats::{Attainment, Bucket, Figure, Group, Label};
+pub use value::{Cost, CostFormat, Nanoseconds, Thousandths, Timestamp};

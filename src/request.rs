@@ -1,7 +1,17 @@
-//! What is asked: which projects, which window, with statistics or without.
+//! What is asked: which projects, which window, which runs; how they are split, which figures.
 //!
 //! Plain data, validated here once: a [`Request`] that exists can be answered. Flags, HTTP parameters
 //! and configuration files all become one.
+
+mod breakdown;
+mod every;
+mod key;
+mod measure;
+
+pub use breakdown::{Breakdown, Population, Sort, SortBy};
+pub use every::Every;
+pub use key::Key;
+pub use measure::{Amount, Count, Distinct, Measure, Objective, Quantity, Rate, Statistic};
 
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday};
 use chrono_tz::Tz;
@@ -305,6 +315,23 @@ impl Clock {
             _ => return None,
         };
         Duration::try_seconds(number.parse::<i64>().ok()?.checked_mul(seconds)?)
+    }
+}
+
+/// An error for a word that is none of those that are known, with the nearest of them.
+fn unknown_word(what: &str, word: &str, known: &[&str]) -> Error {
+    let nearest = known
+        .iter()
+        .map(|other| (strsim::osa_distance(word, other), *other))
+        .min()
+        .filter(|(distance, other)| *distance <= other.len().min(word.len()) / 2);
+    let hint = match nearest {
+        Some((_, nearest)) => format!("did you mean {nearest}?"),
+        None => format!("write one of {}", known.join(", ")),
+    };
+    Error::Usage {
+        problem: format!("{word:?} is not {what}"),
+        hint: Some(hint),
     }
 }
 

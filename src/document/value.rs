@@ -44,6 +44,35 @@ impl Serialize for Nanoseconds {
     }
 }
 
+/// A number in whole thousandths, shown without trailing zeros: `117`, `117.5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Thousandths(pub i128);
+
+impl Thousandths {
+    /// The double nearest to the exact decimal.
+    #[must_use]
+    pub fn as_f64(self) -> f64 {
+        self.to_string().parse().unwrap_or(f64::INFINITY)
+    }
+}
+
+impl fmt::Display for Thousandths {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let magnitude = self.0.unsigned_abs();
+        let sign = if self.0 < 0 { "-" } else { "" };
+        let text = format!("{sign}{}.{:03}", magnitude / 1000, magnitude % 1000);
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
+    }
+}
+
+impl Serialize for Thousandths {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        RawValue::from_string(self.to_string())
+            .map_err(serde::ser::Error::custom)?
+            .serialize(serializer)
+    }
+}
+
 /// An amount of money, exact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {

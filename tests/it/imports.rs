@@ -15,8 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("time", &[]),
     // Values of a filter are exact costs and times.
     ("filter", &["tally::money", "time"]),
-    // Moments are read and shown.
-    ("request", &["filter", "time"]),
+    // Moments are read and shown; percentiles are asked for.
+    ("request", &["filter", "tally::sketch", "time"]),
     // The kinds of error contain those of the filter and the side files.
     ("error", &["filter", "source::projects"]),
     // Costs become pico-dollars and texts times while runs are read.
