@@ -5,6 +5,7 @@
 //! ids and text are text views.
 
 pub(crate) mod functions;
+mod json;
 
 use std::sync::Arc;
 
@@ -51,12 +52,20 @@ pub(crate) enum Column {
     PromptTokens,
     /// Output tokens.
     CompletionTokens,
+    /// Input tokens that were read from a cache.
+    CachedTokens,
+    /// Output tokens that were spent on reasoning.
+    ReasoningTokens,
     /// Cost of input and output, pico-dollars.
     TotalCost,
     /// Cost of the input, pico-dollars.
     PromptCost,
     /// Cost of the output, pico-dollars.
     CompletionCost,
+    /// Cost of the input that was read from a cache, pico-dollars.
+    CachedCost,
+    /// Cost of the output that was spent on reasoning, pico-dollars.
+    ReasoningCost,
     /// What the run is called.
     Name,
     /// `success`, `error`, `pending`.
@@ -71,6 +80,20 @@ pub(crate) enum Column {
     Tags,
     /// Its metadata, JSON text of an object.
     Metadata,
+    /// The model that an LLM run called.
+    Model,
+    /// Who provides the model.
+    Provider,
+    /// The user on whose behalf it ran.
+    User,
+    /// The conversation that it belongs to.
+    Thread,
+    /// Where it ran: `production`, `staging`, …
+    Environment,
+    /// The version of the program that ran it.
+    Version,
+    /// The prompt that it used.
+    Prompt,
     /// What it was given, JSON text.
     Inputs,
     /// What it gave, JSON text.
@@ -96,9 +119,13 @@ impl Column {
             Self::TotalTokens => "total_tokens",
             Self::PromptTokens => "prompt_tokens",
             Self::CompletionTokens => "completion_tokens",
+            Self::CachedTokens => "cached_tokens",
+            Self::ReasoningTokens => "reasoning_tokens",
             Self::TotalCost => "total_cost",
             Self::PromptCost => "prompt_cost",
             Self::CompletionCost => "completion_cost",
+            Self::CachedCost => "cached_cost",
+            Self::ReasoningCost => "reasoning_cost",
             Self::Name => "name",
             Self::Status => "status",
             Self::Error => "error",
@@ -106,6 +133,13 @@ impl Column {
             Self::ReferenceExampleId => "reference_example_id",
             Self::Tags => "tags",
             Self::Metadata => "metadata",
+            Self::Model => "model",
+            Self::Provider => "provider",
+            Self::User => "user",
+            Self::Thread => "thread",
+            Self::Environment => "environment",
+            Self::Version => "version",
+            Self::Prompt => "prompt",
             Self::Inputs => "inputs",
             Self::Outputs => "outputs",
         }
@@ -140,6 +174,13 @@ impl Column {
             | Self::ParentRunId
             | Self::ReferenceExampleId
             | Self::Metadata
+            | Self::Model
+            | Self::Provider
+            | Self::User
+            | Self::Thread
+            | Self::Environment
+            | Self::Version
+            | Self::Prompt
             | Self::Inputs
             | Self::Outputs => DataType::Utf8View,
             Self::Tags => texts(),
@@ -148,9 +189,13 @@ impl Column {
             Self::TotalTokens
             | Self::PromptTokens
             | Self::CompletionTokens
+            | Self::CachedTokens
+            | Self::ReasoningTokens
             | Self::TotalCost
             | Self::PromptCost
-            | Self::CompletionCost => DataType::Int64,
+            | Self::CompletionCost
+            | Self::CachedCost
+            | Self::ReasoningCost => DataType::Int64,
         }
     }
 }

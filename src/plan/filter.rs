@@ -185,6 +185,7 @@ impl Lowering {
             Field::SessionId => (Column::SessionId, id),
             Field::ReferenceExampleId => (Column::ReferenceExampleId, id),
             Field::Name => plain(Column::Name),
+            Field::ThreadId => plain(Column::Thread),
             Field::RunType => plain(Column::RunType),
             Field::Status => plain(Column::Status),
             Field::StartTime => (Column::StartTime, time),
@@ -202,10 +203,6 @@ impl Lowering {
             Field::IsRoot | Field::ExecutionOrder => (Column::IsRoot, flag),
             Field::Latency => return number(self.elapsed(Column::EndTime), test),
             Field::FirstToken => return number(self.elapsed(Column::FirstTokenTime), test),
-            Field::ThreadId => {
-                let thread = functions::thread_of(self.column(Column::Metadata));
-                return text(thread, test);
-            }
             Field::Tags => {
                 return matching::matches(self.column(Column::Tags), Matcher::Tags(test.clone()));
             }

@@ -6,8 +6,6 @@
 //! bad value. They are plain
 //! registered functions: a plan that uses them can travel to another process by name.
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -35,8 +33,16 @@ use crate::error::quoted;
 use crate::tally::money;
 use crate::time;
 
+use super::json;
+pub(crate) use super::json::{object, scalar_text};
+
 /// The type of 128 bits, which are compared as a number.
 const BITS: DataType = DataType::Decimal128(38, 0);
+
+/// What a cost has to be.
+const A_COST: &str = "a cost within 9 223 372 dollars";
+/// What a number of tokens has to be.
+pub(super) const A_WHOLE_NUMBER: &str = "a whole number of 64 bits";
 
 /// A value that a column may not hold.
 #[derive(Debug, thiserror::Error)]
@@ -66,7 +72,10 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Difference,
         Kind::LocalDay,
         Kind::Member,
-        Kind::ThreadOf,
+        Kind::PathText,
+        Kind::FirstPathText,
+        Kind::WholeEntries,
+        Kind::PicoEntries,
         Kind::Texts,
         Kind::TextOf,
     ]
@@ -144,9 +153,34 @@ pub(crate) fn member(json: Expr, key: &str) -> Expr {
     Kind::Member.udf().call(vec![json, lit(key)])
 }
 
-/// The conversation that a run's metadata names.
-pub(crate) fn thread_of(metadata: Expr) -> Expr {
-    Kind::ThreadOf.udf().call(vec![metadata])
+/// The text of the scalar at a path below a JSON object: at the member of the whole path's name where there
+/// is one, else at the rest of the path below the member of its first segment's name.
+#[allow(dead_code, reason = "grouping by a path of the metadata is to use it")]
+pub(crate) fn path_text(json: Expr, path: &str) -> Expr {
+    Kind::PathText.udf().call(vec![json, lit(path)])
+}
+
+/// The text of the first scalar among a JSON object's members of these names.
+pub(crate) fn first_path_text(json: Expr, names: &[&str]) -> Expr {
+    let names = names.iter().map(|name| lit(*name));
+    let arguments = std::iter::once(json).chain(names);
+    Kind::FirstPathText.udf().call(arguments.collect())
+}
+
+/// The sum of a JSON object's whole numbers of these names; one that ends in `*` is of all that begin so.
+pub(crate) fn whole_entries(json: Expr, column: &str, names: &[&str]) -> Expr {
+    entries(Kind::WholeEntries, json, column, names)
+}
+
+/// The same of costs, in pico-dollars.
+pub(crate) fn pico_entries(json: Expr, column: &str, names: &[&str]) -> Expr {
+    entries(Kind::PicoEntries, json, column, names)
+}
+
+fn entries(kind: Kind, json: Expr, column: &str, names: &[&str]) -> Expr {
+    let names = names.iter().map(|name| lit(*name));
+    let arguments = [json, lit(column)].into_iter().chain(names);
+    kind.udf().call(arguments.collect())
 }
 
 /// Lists of texts, also from the JSON text of one; what is no text in them is left out.
@@ -187,7 +221,10 @@ enum Kind {
     Difference,
     LocalDay,
     Member,
-    ThreadOf,
+    PathText,
+    FirstPathText,
+    WholeEntries,
+    PicoEntries,
     Texts,
     TextOf,
 }
@@ -197,8 +234,10 @@ impl Kind {
         Arc::new(ScalarUDF::new_from_impl(RunFunction {
             kind: self,
             signature: match self {
-                Self::IdBits | Self::ThreadOf => Signature::any(1, Volatility::Immutable),
-                Self::Digest => Signature::variadic_any(Volatility::Immutable),
+                Self::IdBits => Signature::any(1, Volatility::Immutable),
+                Self::Digest | Self::FirstPathText | Self::WholeEntries | Self::PicoEntries => {
+                    Signature::variadic_any(Volatility::Immutable)
+                }
                 _ => Signature::any(2, Volatility::Immutable),
             },
         }))
@@ -230,7 +269,10 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Difference => "difference_us",
             Kind::LocalDay => "local_day",
             Kind::Member => "member",
-            Kind::ThreadOf => "thread_of",
+            Kind::PathText => "path_text",
+            Kind::FirstPathText => "first_path_text",
+            Kind::WholeEntries => "whole_entries",
+            Kind::PicoEntries => "pico_entries",
             Kind::Texts => "texts",
             Kind::TextOf => "text_of",
         }
@@ -243,14 +285,21 @@ impl ScalarUDFImpl for RunFunction {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         Ok(match self.kind {
             Kind::UtcMicros | Kind::StartMicros => super::TIME,
-            Kind::PicoUsd | Kind::Whole | Kind::Elapsed | Kind::Difference | Kind::Digest => {
-                DataType::Int64
-            }
+            Kind::PicoUsd
+            | Kind::Whole
+            | Kind::Elapsed
+            | Kind::Difference
+            | Kind::Digest
+            | Kind::WholeEntries
+            | Kind::PicoEntries => DataType::Int64,
             Kind::IdBits | Kind::RankedUp | Kind::RankedDown => BITS,
             Kind::AreApart => DataType::Boolean,
-            Kind::IdText | Kind::TraceOf | Kind::Member | Kind::ThreadOf | Kind::TextOf => {
-                DataType::Utf8View
-            }
+            Kind::IdText
+            | Kind::TraceOf
+            | Kind::Member
+            | Kind::PathText
+            | Kind::FirstPathText
+            | Kind::TextOf => DataType::Utf8View,
             Kind::Texts => super::texts(),
             Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
@@ -259,12 +308,21 @@ impl ScalarUDFImpl for RunFunction {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (first, second) = match (self.kind, args.args.as_slice()) {
-            (Kind::ThreadOf, [metadata]) => {
-                let metadata = text(&metadata.to_array(args.number_rows)?)?;
-                let threads = metadata.iter().map(|json| json.and_then(thread));
-                return Ok(ColumnarValue::Array(Arc::new(
-                    threads.collect::<StringViewArray>(),
-                )));
+            (Kind::FirstPathText, [jsons, names @ ..]) => {
+                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let names: Vec<&str> = names.iter().map(literal).collect();
+                return json::first_texts(&jsons, &names).map(ColumnarValue::Array);
+            }
+            (Kind::WholeEntries | Kind::PicoEntries, [jsons, column, names @ ..]) => {
+                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let (column, names) = (literal(column), names.iter().map(literal));
+                let number = match self.kind {
+                    Kind::WholeEntries => whole_of_text,
+                    _ => pico_of_text,
+                };
+                let names: Vec<&str> = names.collect();
+                let sums = json::sums(&jsons, &names, |text| number(text, column));
+                return sums.map(ColumnarValue::Array);
             }
             (Kind::IdBits, [ids]) => {
                 let ids = ids.to_array(args.number_rows)?;
@@ -281,12 +339,7 @@ impl ScalarUDFImpl for RunFunction {
             _ => return internal_err!("{} takes two arguments", self.name()),
         };
         let values = first.to_array(args.number_rows)?;
-        let column = match second {
-            ColumnarValue::Scalar(
-                ScalarValue::Utf8(Some(column)) | ScalarValue::Utf8View(Some(column)),
-            ) => column.as_str(),
-            _ => "",
-        };
+        let column = literal(second);
         let array = match self.kind {
             Kind::UtcMicros => utc_micros(&values, column)?,
             Kind::StartMicros => {
@@ -302,11 +355,17 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Needed if values.null_count() > 0 => {
                 return Err(bad(column, "a value", "none"));
             }
-            Kind::Needed | Kind::IdBits | Kind::Digest | Kind::ThreadOf => values,
+            Kind::Needed
+            | Kind::IdBits
+            | Kind::Digest
+            | Kind::FirstPathText
+            | Kind::WholeEntries
+            | Kind::PicoEntries => values,
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
             Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
-            Kind::Member => members(&values, column)?,
+            Kind::Member => json::members(&text(&values)?, column)?,
+            Kind::PathText => json::texts_at(&text(&values)?, column)?,
             Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TextOf => text_of_any(&values, column)?,
             Kind::TraceOf => Arc::new(
@@ -320,6 +379,16 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Difference => elapsed(&values, &second.to_array(args.number_rows)?, i64::MIN),
         };
         Ok(ColumnarValue::Array(array))
+    }
+}
+
+/// The text that a literal argument is.
+fn literal(value: &ColumnarValue) -> &str {
+    match value {
+        ColumnarValue::Scalar(
+            ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)),
+        ) => text,
+        _ => "",
     }
 }
 
@@ -376,7 +445,6 @@ fn scaled_up<T: ArrowTimestampType>(
 }
 
 fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
-    const EXPECTED: &str = "a cost within 9 223 372 dollars";
     match values.data_type() {
         DataType::Float64 => from_floats(values.as_primitive::<Float64Type>(), column),
         DataType::Float32 => {
@@ -389,7 +457,7 @@ fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
                 value
                     .map(|mantissa| {
                         money::pico_from_decimal(mantissa, *scale)
-                            .map_err(|_| bad(column, EXPECTED, format!("{mantissa}e-{scale}")))
+                            .map_err(|_| bad(column, A_COST, format!("{mantissa}e-{scale}")))
                     })
                     .transpose()
             }))
@@ -400,16 +468,21 @@ fn pico(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
                 value
                     .map(|dollars| {
                         money::pico_from_decimal(i128::from(dollars), 0)
-                            .map_err(|_| bad(column, EXPECTED, dollars))
+                            .map_err(|_| bad(column, A_COST, dollars))
                     })
                     .transpose()
             }))
         }
-        _ => collect(text(values)?.iter().map(|value| {
-            let Some(text) = value else { return Ok(None) };
-            money::pico_from_text(text).map_err(|_| bad(column, EXPECTED, quoted(text)))
-        })),
+        _ => collect(
+            text(values)?
+                .iter()
+                .map(|value| value.map_or(Ok(None), |text| pico_of_text(text, column))),
+        ),
     }
+}
+
+fn pico_of_text(text: &str, column: &str) -> Result<Option<i64>> {
+    money::pico_from_text(text).map_err(|_| bad(column, A_COST, quoted(text)))
 }
 
 fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<ArrayRef> {
@@ -417,20 +490,20 @@ fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<Arr
         let Some(dollars) = value else {
             return Ok(None);
         };
-        money::pico_from_f64(dollars)
-            .map_err(|_| bad(column, "a cost within 9 223 372 dollars", dollars))
+        money::pico_from_f64(dollars).map_err(|_| bad(column, A_COST, dollars))
     }))
 }
 
 fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
-    const EXPECTED: &str = "a whole number of 64 bits";
     match values.data_type() {
         DataType::Int64 => Ok(Arc::clone(values)),
         DataType::UInt64 => {
             let unsigned = values.as_primitive::<datafusion::arrow::datatypes::UInt64Type>();
             collect(unsigned.iter().map(|value| {
                 value
-                    .map(|number| i64::try_from(number).map_err(|_| bad(column, EXPECTED, number)))
+                    .map(|number| {
+                        i64::try_from(number).map_err(|_| bad(column, A_WHOLE_NUMBER, number))
+                    })
                     .transpose()
             }))
         }
@@ -443,11 +516,19 @@ fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
                 };
                 whole_float(number)
                     .map(Some)
-                    .ok_or_else(|| bad(column, EXPECTED, number))
+                    .ok_or_else(|| bad(column, A_WHOLE_NUMBER, number))
             }))
         }
-        kind => Err(bad(column, EXPECTED, format!("the type {kind}"))),
+        kind => Err(bad(column, A_WHOLE_NUMBER, format!("the type {kind}"))),
     }
+}
+
+pub(super) fn whole_of_text(text: &str, column: &str) -> Result<Option<i64>> {
+    let of_float = || whole_float(text.parse().ok()?);
+    let number = text.parse().ok().or_else(of_float);
+    number
+        .map(Some)
+        .ok_or_else(|| bad(column, A_WHOLE_NUMBER, quoted(text)))
 }
 
 /// The integer that a double stands for, if it stands for one.
@@ -482,52 +563,6 @@ fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         builder.append_option(value.map(plain_id));
     }
     Ok(Arc::new(builder.finish()))
-}
-
-/// The metadata that may name a conversation, the preferred first.
-const THREAD_KEYS: [&str; 3] = ["session_id", "thread_id", "conversation_id"];
-
-/// The members of a JSON object, each as its text; a text that is none has no members.
-pub(crate) fn object(json: &str) -> BTreeMap<Cow<'_, str>, &RawValue> {
-    serde_json::from_str(json).unwrap_or_default()
-}
-
-fn thread(metadata: &str) -> Option<String> {
-    let object = object(metadata);
-    let mut values = THREAD_KEYS.iter().filter_map(|key| object.get(*key));
-    values.find_map(|value| scalar_text(value))
-}
-
-/// The text of a JSON text, number or boolean.
-pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
-    let json = json.get();
-    match json.as_bytes().first()? {
-        b'"' => serde_json::from_str(json).ok(),
-        b't' | b'f' => Some(json.to_owned()),
-        b'-' | b'0'..=b'9' => {
-            if json
-                .bytes()
-                .all(|byte| byte == b'-' || byte.is_ascii_digit())
-            {
-                return Some(json.to_owned());
-            }
-            let number: serde_json::Number = serde_json::from_str(json).ok()?;
-            Some(number.to_string())
-        }
-        _ => None,
-    }
-}
-
-fn members(values: &ArrayRef, key: &str) -> Result<ArrayRef> {
-    let member = |json: &str| {
-        let value = object(json).get(key)?.get();
-        Some(value.to_owned())
-    };
-    let members: StringViewArray = text(values)?
-        .iter()
-        .map(|json| json.and_then(member))
-        .collect();
-    Ok(Arc::new(members))
 }
 
 fn text_of_any(values: &ArrayRef, column: &str) -> Result<ArrayRef> {

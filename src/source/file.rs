@@ -264,8 +264,7 @@ impl SourceFile {
     }
 
     /// Which rules hold for the columns that have several.
-    pub(super) fn rules(&self) -> [Option<usize>; 3] {
-        [Column::IsRoot, Column::IsError, Column::TraceId]
-            .map(|column| self.format.rule_index(column, &self.footer))
+    pub(super) fn rules(&self) -> Vec<Option<usize>> {
+        self.format.choices(&self.footer)
     }
 }

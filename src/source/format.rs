@@ -59,10 +59,24 @@ enum Rule {
     OneSegment(&'static str),
     /// The member of a JSON object.
     Member(&'static str, &'static str),
+    /// The text of the first scalar among some members of such a member.
+    FirstOf(&'static str, &'static str, &'static [&'static str]),
+    /// The sum of some members' numbers.
+    Entries(Entries),
     /// The id that a dotted path's first segment ends with.
     FirstSegment(&'static str),
     /// True where two columns hold the same id.
     Same(&'static str, &'static str),
+}
+
+/// The numbers in a JSON object below a column's.
+#[derive(Debug, Clone, Copy)]
+struct Entries {
+    column: &'static str,
+    /// The names of the members that lead to the object; the first of these that is there.
+    below: &'static [&'static [&'static str]],
+    /// The names of the numbers; one that ends in `*` is of all that begin so.
+    names: &'static [&'static str],
 }
 
 /// The formats that are known. A file has the first one that recognizes it.
@@ -112,11 +126,15 @@ impl Format {
         self.rule(column, footer).is_some()
     }
 
-    /// Which of a column's rules holds for the file: what makes files of one shape.
-    pub(crate) fn rule_index(&self, column: Column, footer: &Footer) -> Option<usize> {
-        self.rules(column)
+    /// Which rule holds for the file, of each column that has several: what makes files of one shape.
+    pub(crate) fn choices(&self, footer: &Footer) -> Vec<Option<usize>> {
+        let several = self
+            .mappings
             .iter()
-            .position(|rule| rule.holds(footer))
+            .filter(|mapping| mapping.rules.len() > 1);
+        several
+            .map(|mapping| chosen(mapping.rules, footer))
+            .collect()
     }
 
     /// How the reader should give a file's column; `None` where no rule reads it.
@@ -193,9 +211,14 @@ impl Format {
     }
 
     fn rule(&self, column: Column, footer: &Footer) -> Option<Rule> {
-        let index = self.rule_index(column, footer)?;
-        self.rules(column).get(index).copied()
+        let rules = self.rules(column);
+        rules.get(chosen(rules, footer)?).copied()
     }
+}
+
+/// The first rule that holds for the file.
+fn chosen(rules: &[Rule], footer: &Footer) -> Option<usize> {
+    rules.iter().position(|rule| rule.holds(footer))
 }
 
 impl Rule {
@@ -208,6 +231,8 @@ impl Rule {
             | Self::NoValue(name)
             | Self::OneSegment(name)
             | Self::Member(name, _)
+            | Self::FirstOf(name, ..)
+            | Self::Entries(Entries { column: name, .. })
             | Self::FirstSegment(name) => [Some(name), None],
             Self::Same(one, other) => [Some(one), Some(other)],
         }
@@ -220,7 +245,7 @@ impl Rule {
     /// Whether the file has what the rule needs. A column that should say whether something is so, but
     /// holds nothing anywhere, is as good as absent.
     fn holds(self, footer: &Footer) -> bool {
-        let decides = matches!(self, Self::Flag(_) | Self::TextIs(..));
+        let decides = matches!(self, Self::Flag(_) | Self::TextIs(..) | Self::Entries(_));
         self.columns()
             .iter()
             .flatten()
@@ -240,9 +265,28 @@ impl Rule {
             Self::OneSegment(name) => ident(name).not_like(lit("%.%")),
             Self::FirstSegment(name) => functions::trace_of(ident(name), name),
             Self::Member(name, key) => functions::member(ident(name), key),
+            Self::FirstOf(name, key, keys) => {
+                functions::first_path_text(functions::member(ident(name), key), keys)
+            }
+            Self::Entries(entries) => entries.expr(column),
             Self::Same(one, other) => {
                 functions::id_text(ident(one), one).eq(functions::id_text(ident(other), other))
             }
+        }
+    }
+}
+
+impl Entries {
+    fn expr(self, column: Column) -> Expr {
+        let member = |json: Expr, name: &&str| functions::member(json, name);
+        let objects = self.below.iter();
+        let objects = objects.map(|path| path.iter().fold(ident(self.column), member));
+        let object = coalesce(objects.collect());
+        match column {
+            Column::CachedCost | Column::ReasoningCost => {
+                functions::pico_entries(object, self.column, self.names)
+            }
+            _ => functions::whole_entries(object, self.column, self.names),
         }
     }
 }

@@ -67,7 +67,7 @@ const MISSED: [(Column, &str); 15] = [
 ];
 
 /// The columns whose absence is said where a question looks for what is in them.
-const SOUGHT: [Column; 9] = [
+const SOUGHT: [Column; 20] = [
     Column::Name,
     Column::Status,
     Column::Error,
@@ -75,6 +75,17 @@ const SOUGHT: [Column; 9] = [
     Column::ReferenceExampleId,
     Column::Tags,
     Column::Metadata,
+    Column::Model,
+    Column::Provider,
+    Column::User,
+    Column::Thread,
+    Column::Environment,
+    Column::Version,
+    Column::Prompt,
+    Column::CachedTokens,
+    Column::ReasoningTokens,
+    Column::CachedCost,
+    Column::ReasoningCost,
     Column::Inputs,
     Column::Outputs,
 ];
@@ -159,6 +170,8 @@ impl Files {
             }
         }
         warnings.extend(self.missing_columns(looked_at));
+        // Columns may come from the same one of a file.
+        warnings.dedup();
         warnings
     }
 

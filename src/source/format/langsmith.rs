@@ -1,7 +1,20 @@
 //! LangSmith's bulk export: Parquet with the names of the API's run fields.
 
-use super::{Format, Mapping, Rule};
+use super::{Entries, Format, Mapping, Rule};
 use crate::runs::Column;
+
+/// The entries of details that say what was read from a cache.
+const CACHED: &[&str] = &["cache_read*", "cached", "cached_tokens"];
+/// The entries of details that say what reasoning took.
+const REASONING: &[&str] = &["reasoning*"];
+
+/// Where details lie in a column of theirs.
+const DETAILS: &[&[&str]] = &[&["raw"], &[]];
+/// Where they lie in `extra`.
+const INPUT_TOKENS: &[&[&str]] = &[&["metadata", "usage_metadata", "input_token_details"]];
+const OUTPUT_TOKENS: &[&[&str]] = &[&["metadata", "usage_metadata", "output_token_details"]];
+const INPUT_COST: &[&[&str]] = &[&["metadata", "usage_metadata", "input_cost_details"]];
+const OUTPUT_COST: &[&[&str]] = &[&["metadata", "usage_metadata", "output_cost_details"]];
 
 /// Both layouts (v1 and `v2_beta`) and whatever was converted from them.
 pub(super) const FORMAT: Format = Format {
@@ -51,6 +64,53 @@ pub(super) const FORMAT: Format = Format {
         ),
         from(Column::Tags, &[Rule::Values("tags")]),
         from(Column::Metadata, &[Rule::Member("extra", "metadata")]),
+        from(
+            Column::Model,
+            &[metadata(&["ls_model_name", "model_name", "model"])],
+        ),
+        from(Column::Provider, &[metadata(&["ls_provider", "provider"])]),
+        from(Column::User, &[metadata(&["user_id", "user"])]),
+        from(
+            Column::Thread,
+            &[metadata(&["session_id", "thread_id", "conversation_id"])],
+        ),
+        from(Column::Environment, &[metadata(&["environment", "env"])]),
+        from(
+            Column::Version,
+            &[metadata(&["revision_id", "version", "release"])],
+        ),
+        from(
+            Column::Prompt,
+            &[metadata(&["prompt_name", "lc_hub_repo", "prompt"])],
+        ),
+        from(
+            Column::CachedTokens,
+            &[
+                entries("prompt_token_details", DETAILS, CACHED),
+                entries("extra", INPUT_TOKENS, CACHED),
+            ],
+        ),
+        from(
+            Column::ReasoningTokens,
+            &[
+                entries("completion_token_details", DETAILS, REASONING),
+                entries("extra", OUTPUT_TOKENS, REASONING),
+            ],
+        ),
+        from(
+            Column::CachedCost,
+            &[
+                entries("prompt_cost_details", DETAILS, CACHED),
+                entries("extra", INPUT_COST, CACHED),
+            ],
+        ),
+        from(
+            Column::ReasoningCost,
+            &[
+                entries("completion_cost_details", DETAILS, REASONING),
+                entries("extra", OUTPUT_COST, REASONING),
+            ],
+        ),
         from(Column::Inputs, &[Rule::Values("inputs")]),
         from(Column::Outputs, &[Rule::Values("outputs")]),
     ],
@@ -58,4 +118,20 @@ pub(super) const FORMAT: Format = Format {
 
 const fn from(to: Column, rules: &'static [Rule]) -> Mapping {
     Mapping { to, rules }
+}
+
+const fn metadata(names: &'static [&'static str]) -> Rule {
+    Rule::FirstOf("extra", "metadata", names)
+}
+
+const fn entries(
+    column: &'static str,
+    below: &'static [&'static [&'static str]],
+    names: &'static [&'static str],
+) -> Rule {
+    Rule::Entries(Entries {
+        column,
+        below,
+        names,
+    })
 }

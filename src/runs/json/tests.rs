@@ -1,0 +1,338 @@
+#![allow(clippy::unwrap_used)]
+
+use std::cell::RefCell;
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+use serde_json::Value;
+
+use super::*;
+use crate::runs::functions::{A_WHOLE_NUMBER, whole_of_text};
+
+/// One text through a function of columns.
+fn one(json: &str, read: impl Fn(&StringViewArray) -> Result<ArrayRef>) -> Option<String> {
+    let jsons = StringViewArray::from(vec![json]);
+    let found = read(&jsons).unwrap();
+    let found = found.as_string_view();
+    found.iter().next().unwrap().map(str::to_owned)
+}
+
+fn at(json: &str, path: &str) -> Option<String> {
+    one(json, |jsons| texts_at(jsons, path))
+}
+
+#[test]
+fn scalars_are_found_as_text() {
+    let json = r#" {"text": "plain", "long": "a text that no view holds itself", "escaped": "a\u00e9\n\"",
+        "empty": "", "whole": -12, "wide": 123456789012345678901234567890, "decimal": 1.50, "power": 1e3,
+        "yes": true, "no": false, "null": null, "list": [1], "object": {"a": 1}} "#;
+    for (path, text) in [
+        ("text", Some("plain")),
+        ("long", Some("a text that no view holds itself")),
+        ("escaped", Some("aé\n\"")),
+        ("empty", Some("")),
+        ("whole", Some("-12")),
+        ("wide", Some("123456789012345678901234567890")),
+        ("decimal", Some("1.5")),
+        ("power", Some("1000.0")),
+        ("yes", Some("true")),
+        ("no", Some("false")),
+        ("null", None),
+        ("list", None),
+        ("object", None),
+        ("object.a", Some("1")),
+        ("list.0", None),
+        ("text.a", None),
+        ("absent", None),
+    ] {
+        assert_eq!(at(json, path).as_deref(), text, "{path}");
+    }
+}
+
+#[test]
+fn the_member_of_the_whole_name_decides() {
+    for (json, path, text) in [
+        (r#"{"a.b": 1, "a": {"b": 2}}"#, "a.b", Some("1")),
+        (r#"{"a": {"b": 2}, "a.b": null}"#, "a.b", None),
+        (r#"{"a": {"b": 2}, "a.b": {}}"#, "a.b", None),
+        (r#"{"a": {"b.c": 1, "b": {"c": 2}}}"#, "a.b.c", Some("1")),
+        (r#"{"a": {"b": {"c": 2}}}"#, "a.b.c", Some("2")),
+        // A name of two segments is not looked for within three.
+        (r#"{"a.b": {"c": 2}}"#, "a.b.c", None),
+        (r#"{"a": {"b": 1}, "a": {"b": 2}}"#, "a.b", Some("2")),
+        (r#"{"a": {"b": 1}, "a": 2}"#, "a.b", None),
+        (r#"{"a": 1, "\u0061": 2}"#, "a", Some("2")),
+        (r#"{"": {"": 1}}"#, ".", Some("1")),
+        (r#"{"": 1}"#, "", Some("1")),
+    ] {
+        assert_eq!(at(json, path).as_deref(), text, "{json} {path}");
+    }
+}
+
+#[test]
+fn what_is_no_json_object_as_a_whole_has_nothing() {
+    for json in [
+        "",
+        "null",
+        "[1]",
+        r#""a""#,
+        r#"{"a": 1"#,
+        r#"{"a": 1} 2"#,
+        r#"{"a": 1}}"#,
+        r#"{"a": 1,}"#,
+        r#"{"a": 1, "b"}"#,
+        r#"{"a": 1, "b": }"#,
+        r#"{"a": 1, "b": 01}"#,
+        r#"{"a": 1, "b": 1.}"#,
+        r#"{"a": 1, "b": -}"#,
+        r#"{"a": 1, "b": 1e}"#,
+        r#"{"a": 1, "b": tru}"#,
+        r#"{"a": 1, "b": nul}"#,
+        r#"{"a": 1, "b": "\x"}"#,
+        r#"{"a": 1, "b": "\u12g4"}"#,
+        "{\"a\": 1, \"b\": \"\n\"}",
+        r#"{"a": 1, "b": [1, {"c": 2]}}"#,
+        r#"{"a": 1, "b": [1 2]}"#,
+        r#"{"a": 1, "b": [1,]}"#,
+        r#"{"a": 1 "b": 2}"#,
+        r"{a: 1}",
+        "{\"a\": 1,\u{a0}\"b\": 2}",
+    ] {
+        assert_eq!(at(json, "a"), None, "{json}");
+        assert_eq!(one(json, |jsons| members(jsons, "a")), None, "{json}");
+    }
+}
+
+#[test]
+fn depth_does_not_matter_where_nothing_is_sought() {
+    let deep = format!(
+        r#"{{"b": {}{}, "a": 1}}"#,
+        "[".repeat(100_000),
+        "]".repeat(100_000)
+    );
+    assert_eq!(at(&deep, "a").as_deref(), Some("1"));
+    assert_eq!(at(&deep.replace("]]]", "]]"), "a"), None);
+}
+
+#[test]
+fn the_first_scalar_among_names_is_taken() {
+    let first = |json: &str| one(json, |jsons| first_texts(jsons, &["a", "b", "c"]));
+    for (json, text) in [
+        (r#"{"c": 3, "b": 2, "a": 1}"#, Some("1")),
+        (r#"{"c": 3, "b": 2, "a": null}"#, Some("2")),
+        (r#"{"c": 3, "b": [], "a": {}}"#, Some("3")),
+        (r#"{"c": 3, "b": "", "a": {}}"#, Some("")),
+        (r#"{"d": 3}"#, None),
+        (r#"{"a": 3"#, None),
+    ] {
+        assert_eq!(first(json).as_deref(), text, "{json}");
+    }
+}
+
+#[test]
+fn entries_are_added_by_name() {
+    let names = ["cache_read*", "cached"];
+    let sum = |json: &str| {
+        let jsons = StringViewArray::from(vec![json]);
+        let number = |text: &str| whole_of_text(text, "details");
+        let sums = sums(&jsons, &names, number)?;
+        let sums: &Int64Array = sums.as_primitive();
+        Ok::<_, datafusion::common::DataFusionError>(sums.iter().next().unwrap())
+    };
+    for (json, total) in [
+        (
+            r#"{"cache_read": 3, "cache_read_over_200k": 4.0, "cached": 5}"#,
+            Some(12),
+        ),
+        (r#"{"cache_read": 0}"#, Some(0)),
+        (
+            r#"{"cache_read": null, "cached_tokens": 5, "cache_creation": 7}"#,
+            None,
+        ),
+        (r#"{"cached": 1, "cached": 2}"#, Some(2)),
+        (r"{}", None),
+        ("no json", None),
+    ] {
+        assert_eq!(sum(json).unwrap(), total, "{json}");
+    }
+    for json in [
+        r#"{"cached": 1.5}"#,
+        r#"{"cached": "many"}"#,
+        r#"{"cached": 9223372036854775808}"#,
+    ] {
+        assert!(
+            sum(json).unwrap_err().to_string().contains(A_WHOLE_NUMBER),
+            "{json}"
+        );
+    }
+    let error = sum(r#"{"cached": 9223372036854775807, "cache_read": 1}"#).unwrap_err();
+    assert!(error.to_string().contains("passes 64 bits"), "{error}");
+}
+
+#[test]
+fn what_is_found_shares_the_bytes_it_was_found_in() {
+    let jsons = StringViewArray::from(vec![
+        r#"{"object": {"text": "a text that no view holds itself"}, "short": "a"}"#,
+    ]);
+    let objects = members(&jsons, "object").unwrap();
+    let texts = texts_at(objects.as_string_view(), "text").unwrap();
+    let start = |texts: &ArrayRef| texts.as_string_view().data_buffers()[0].as_ptr();
+    assert_eq!(start(&objects), jsons.data_buffers()[0].as_ptr());
+    assert_eq!(start(&texts), start(&objects));
+    // Nothing is kept for what a view holds.
+    let shorts = texts_at(&jsons, "short").unwrap();
+    assert!(shorts.as_string_view().data_buffers().is_empty());
+}
+
+#[test]
+fn rows_that_share_a_view_are_read_once() {
+    let mut builder = StringViewBuilder::new().with_deduplicate_strings();
+    for row in 0..2000 {
+        builder.append_option((row % 7 > 0).then(|| format!(r#"{{"a long name": {}}}"#, row % 3)));
+    }
+    let jsons = builder.finish();
+    let lengths = RefCell::new(Vec::new());
+    let read = |jsons: &StringViewArray| {
+        lengths.borrow_mut().push(jsons.len());
+        Ok(Arc::new(jsons.clone()) as ArrayRef)
+    };
+    assert_eq!(once_a_view(&jsons, read).unwrap().as_string_view(), &jsons);
+    let all_differ: StringViewArray = (0..2000).map(|row| Some(row.to_string())).collect();
+    once_a_view(&all_differ, read).unwrap();
+    once_a_view(&StringViewArray::from(vec![None::<&str>; 3]), read).unwrap();
+    assert_eq!(lengths.into_inner(), [3, 2000, 0]);
+}
+
+/// Names that are paths of others, or are often written with escapes.
+const NAMES: [&str; 9] = ["a", "b", "c", "a.b", "a.b.c", "b.c", "", "é\"\\", "😀"];
+const PATHS: [&str; 10] = [
+    "a", "b", "a.b", "a.b.c", "b.c", "c", "", "a..b", "é\"\\", "😀.a",
+];
+
+/// A text as JSON, each character as it is or escaped.
+fn written(text: &str, escapes: u16) -> String {
+    let mut json = "\"".to_owned();
+    for (index, char) in text.chars().enumerate() {
+        if matches!(char, '"' | '\\') || escapes >> (index % 16) & 1 == 1 {
+            for unit in char.encode_utf16(&mut [0; 2]) {
+                json += &format!("\\u{unit:04x}");
+            }
+        } else {
+            json.push(char);
+        }
+    }
+    json + "\""
+}
+
+fn joined(parts: &[String], space: &str, ends: [char; 2]) -> String {
+    let inner = parts.join(&format!(",{space}"));
+    format!("{}{space}{inner}{space}{}", ends[0], ends[1])
+}
+
+fn any_json() -> impl Strategy<Value = String> {
+    let scalars = vec![
+        "0", "7", "-3", "12", "1.50", "1e3", "true", "false", "null", "{}", "[]",
+    ];
+    let texts = ["", "x", "a text that no view holds itself", "é\"\\\t😀"];
+    let leaf = prop_oneof![
+        select(scalars).prop_map(str::to_owned),
+        (select(texts.to_vec()), any::<u16>()).prop_map(|(text, escapes)| match text {
+            "é\"\\\t😀" => written(text, escapes | 0b1000),
+            _ => written(text, escapes & (escapes >> 3)),
+        }),
+    ];
+    leaf.prop_recursive(4, 32, 6, |inner| {
+        let space = select(vec!["", " ", "\n\t"]);
+        let member = (select(NAMES.to_vec()), any::<u16>(), inner.clone());
+        let member = member.prop_map(|(name, escapes, value)| {
+            format!("{}:{value}", written(name, escapes & (escapes >> 5)))
+        });
+        prop_oneof![
+            3 => (vec(member, 0..6), space.clone())
+                .prop_map(|(members, space)| joined(&members, space, ['{', '}'])),
+            1 => (vec(inner, 0..4), space)
+                .prop_map(|(values, space)| joined(&values, space, ['[', ']'])),
+        ]
+    })
+}
+
+/// JSON, a part of it taken away or something put into it.
+fn any_text() -> impl Strategy<Value = String> {
+    let damage = (
+        any::<Index>(),
+        0..3_usize,
+        select(vec!["", "\"", "}", ",", ":", "1", "\\", "e"]),
+    );
+    (any_json(), prop::option::weighted(0.3, damage)).prop_map(|(json, damage)| {
+        let Some((place, n_lost, more)) = damage else {
+            return json;
+        };
+        let mut chars: Vec<char> = json.chars().collect();
+        let from = place.index(chars.len());
+        let to = (from + n_lost).min(chars.len());
+        chars.splice(from..to, more.chars());
+        chars.into_iter().collect()
+    })
+}
+
+/// The same by a tree of values.
+fn naive(value: &Value, path: &str) -> Option<String> {
+    let members = value.as_object()?;
+    match (members.get(path), path.split_once('.')) {
+        (Some(whole), _) => naive_scalar(whole),
+        (None, Some((first, rest))) => naive(members.get(first)?, rest),
+        (None, None) => None,
+    }
+}
+
+fn naive_scalar(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
+        _ => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn trees_give_the_same(
+        texts in vec(any_text(), 1..8),
+        rows in vec(prop::option::weighted(0.9, any::<Index>()), 1..600),
+        path in select(PATHS.to_vec()),
+    ) {
+        let trees: Vec<Option<Value>> = texts.iter().map(|json| serde_json::from_str(json).ok()).collect();
+        // What is passed over need not be a value: half of a surrogate pair, a number beyond a double.
+        let are_values = texts.iter().zip(&trees).all(|(json, tree)| {
+            tree.is_some() || serde_json::from_str::<&RawValue>(json).is_err()
+        });
+        prop_assume!(are_values);
+        let rows: Vec<Option<usize>> = rows.iter().map(|row| row.map(|row| row.index(texts.len()))).collect();
+        let mut shared = StringViewBuilder::new().with_deduplicate_strings();
+        let mut apart = StringViewBuilder::new();
+        for row in &rows {
+            shared.append_option(row.map(|row| &texts[row]));
+            apart.append_option(row.map(|row| &texts[row]));
+        }
+        for jsons in [shared.finish(), apart.finish()] {
+            let tree = |row: Option<usize>| trees[row?].as_ref();
+            let expected = |read: &dyn Fn(&Value) -> Option<String>| {
+                let read = rows.iter().map(|row| tree(*row).and_then(read));
+                read.collect::<StringViewArray>()
+            };
+            let found = texts_at(&jsons, path).unwrap();
+            prop_assert_eq!(found.as_string_view(), &expected(&|tree| naive(tree, path)));
+
+            let found = first_texts(&jsons, &["b", "é\"\\", "a"]).unwrap();
+            let first = |tree: &Value| {
+                ["b", "é\"\\", "a"].iter().find_map(|name| naive_scalar(tree.get(name)?))
+            };
+            prop_assert_eq!(found.as_string_view(), &expected(&first));
+
+            let objects = members(&jsons, "a").unwrap();
+            let found = texts_at(objects.as_string_view(), path).unwrap();
+            let below = |tree: &Value| naive(tree.get("a")?, path);
+            prop_assert_eq!(found.as_string_view(), &expected(&below));
+        }
+    }
+}
