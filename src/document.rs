@@ -4,12 +4,16 @@
 //! like, `assemble` where each field comes from.
 
 mod assemble;
+mod figures;
+mod groups;
 mod overview;
 mod session;
 mod stats;
 mod value;
 
 pub(crate) use assemble::{Known, assemble};
+pub(crate) use figures::{Says, needed};
+pub(crate) use groups::{Gathered, Making, Meaning, Series, spans};
 pub use overview::{Distribution, Overview};
 pub use session::{FeedbackStats, RunFacet, TracerSession};
 pub use stats::{Attainment, Bucket, Figure, Group, Label};

@@ -5,6 +5,7 @@
 //! then reads ever fewer of the question's files until it finds the one that fails.
 
 mod question;
+mod split;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -35,7 +36,8 @@ use crate::runs::{Column, functions};
 use crate::source::{self, Source};
 use crate::tally::{self, Tally};
 
-pub(crate) use question::{ProjectTally, Tallied, answer};
+pub(crate) use question::{ProjectTally, Stop, Tallied, answer};
+pub(crate) use split::{GroupRow, Groups, split};
 
 /// What the engine may use.
 #[derive(Clone, Debug, Default)]

@@ -56,7 +56,7 @@ mod time;
 mod traces;
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub use document::{
     Attainment, Bucket, Cost, CostFormat, Distribution, FeedbackStats, Figure, Group, Label,
@@ -75,10 +75,11 @@ pub use source::{Dedup, OnBadFile, Source, SourceOptions};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use document::{Known, assemble};
-use engine::{ProjectTally, Tallied};
+use document::{Gathered, Known, Making, Meaning, Says, Series, assemble};
+use engine::{GroupRow, ProjectTally, Stop, Tallied};
+use plan::Split;
 use runs::Column;
-use tally::Tally;
+use tally::{Tally, TallyColumn};
 
 /// The answer to a request for projects.
 #[derive(Debug)]
@@ -171,15 +172,7 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
         overviews: overviews.collect(),
         total: total(answers.iter().map(|(_, project, known)| (*project, known)))?,
         span: span(tallied.projects.values()),
-        read: Read {
-            n_files: tallied.n_files,
-            n_files_there: source.n_files(),
-            n_bytes: tallied
-                .metric("bytes_scanned")
-                .try_into()
-                .unwrap_or(u64::MAX),
-            n_bytes_there: source.n_bytes(),
-        },
+        read: read(source, &tallied),
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
         warnings,
         skipped: tallied.skipped.clone(),
@@ -233,19 +226,193 @@ pub async fn stats(
     request: &Request,
     breakdown: &Breakdown,
 ) -> Result<Stats> {
-    let _ = (engine, source, request);
+    let columns = document::needed(&breakdown.measures);
+    let overlaps = breakdown.by.iter().any(Key::is_multiple);
+    let answer = engine::split(
+        engine,
+        source,
+        request,
+        &breakdown.runs,
+        async |groups, tallied| {
+            let known = ProjectNames::of(source, tallied)?;
+            let making = Making {
+                breakdown,
+                meaning: &known,
+            };
+            grouped(groups, &making, &columns, request).await
+        },
+    );
+    let ((groups, total), tallied) = answer.await?;
     Ok(Stats {
         breakdown: breakdown.clone(),
-        groups: Vec::new(),
-        total: Group::default(),
-        overlaps: false,
-        usage: Usage::Auto,
-        warnings: Vec::new(),
-        skipped: Vec::new(),
-        read: Read::default(),
-        span: None,
-        plans: String::new(),
+        groups,
+        total,
+        overlaps,
+        usage: usage_of(&tallied),
+        warnings: tallied.warnings.clone(),
+        read: read(source, &tallied),
+        span: span(tallied.projects.values()),
+        plans: tallied.explain(),
+        skipped: tallied.skipped,
     })
+}
+
+/// Groups, their spans of time and the total, in as few passes as it takes.
+async fn grouped(
+    groups: &mut engine::Groups<'_>,
+    making: &Making<'_>,
+    columns: &BTreeSet<TallyColumn>,
+    request: &Request,
+) -> Result<(Vec<Group>, Group), Stop> {
+    let Breakdown { by, every, .. } = making.breakdown;
+    let own_feedback = groups.has_own_feedback();
+    let pass = |by, every| Split {
+        by,
+        every,
+        columns,
+        own_feedback,
+    };
+    let overlaps = by.iter().any(Key::is_multiple);
+    let (mut found, mut total) = (Vec::new(), None);
+    if !by.is_empty() {
+        let gathered = groups
+            .pass(&pass(by, None), |gathered: &mut Gathered, row: GroupRow| {
+                making.add(gathered, row.labels, row.tally)
+            })
+            .await?;
+        let (all, sum) = making.finish(gathered)?;
+        found = all;
+        total = (!overlaps).then_some(sum);
+    }
+    let mut series = Series::default();
+    if every.is_some() && !by.is_empty() {
+        let places = found.iter().enumerate();
+        let places: BTreeMap<&[Label], usize> = places
+            .map(|(place, group)| (group.labels.as_slice(), place))
+            .collect();
+        series = groups
+            .pass(
+                &pass(by, every.as_ref()),
+                |series: &mut Series, row: GroupRow| {
+                    let start_us = row.start_us.unwrap_or_default();
+                    making.add_bucket(series, &places, row.labels, start_us, row.tally)
+                },
+            )
+            .await?;
+    }
+    if every.is_some() && (by.is_empty() || overlaps) {
+        series.total = groups
+            .pass(
+                &pass(&[], every.as_ref()),
+                |sums: &mut BTreeMap<i64, Tally>, row: GroupRow| {
+                    let start_us = row.start_us.unwrap_or_default();
+                    sums.entry(start_us).or_default().merge(&row.tally)
+                },
+            )
+            .await?;
+    }
+    let total = match total {
+        Some(total) => total,
+        None if every.is_some() => {
+            let mut sum = Tally::default();
+            for tally in series.total.values() {
+                sum.merge(tally)?;
+            }
+            sum
+        }
+        None => {
+            groups
+                .pass(&pass(&[], None), |sum: &mut Tally, row: GroupRow| {
+                    sum.merge(&row.tally)
+                })
+                .await?
+        }
+    };
+    let mut total = making.total(&total);
+    if let Some(every) = every {
+        let starts = series.total.keys().copied().collect();
+        let spans = document::spans(every, &request.window, &starts)?;
+        making.spread_total(&series.total, &mut total, &spans);
+        making.spread(series, &mut found, &spans)?;
+    }
+    making.complete(&mut found, &mut total);
+    Ok((found, total))
+}
+
+/// What is known of the projects that runs are grouped by.
+struct ProjectNames {
+    names: BTreeMap<String, String>,
+    says: BTreeMap<String, Says>,
+    of_all: Says,
+}
+
+impl ProjectNames {
+    fn of(source: &Source, tallied: &Tallied) -> Result<Self> {
+        let mut says = BTreeMap::new();
+        let mut names: BTreeMap<String, String> = BTreeMap::new();
+        for (id, project) in &tallied.projects {
+            let name = source
+                .metadata(*id)
+                .and_then(|project| project.name.clone());
+            names.insert(id.to_string(), name.unwrap_or_else(|| id.to_string()));
+            says.insert(id.to_string(), known(*id, project)?.says);
+        }
+        let mut n_called: BTreeMap<&String, u64> = BTreeMap::new();
+        for name in names.values() {
+            *n_called.entry(name).or_default() += 1;
+        }
+        let told = names.iter().map(|(id, name)| {
+            let is_one = n_called.get(name) == Some(&1);
+            let told = if is_one {
+                name.clone()
+            } else {
+                format!("{name} ({id})")
+            };
+            (id.clone(), told)
+        });
+        let told = told.collect();
+        let of_all = says.values().copied().reduce(Says::and).unwrap_or_default();
+        Ok(Self {
+            names: told,
+            says,
+            of_all,
+        })
+    }
+}
+
+impl Meaning for ProjectNames {
+    fn name(&self, project: &str) -> String {
+        let name = self.names.get(project).cloned();
+        name.unwrap_or_else(|| project.to_owned())
+    }
+
+    fn says(&self, project: Option<&str>) -> Says {
+        let says = project.and_then(|project| self.says.get(project));
+        says.copied().unwrap_or(self.of_all)
+    }
+}
+
+/// Whose usage was summed; [`Usage::Auto`] where projects differ.
+fn usage_of(tallied: &Tallied) -> Usage {
+    let mut usages = tallied.projects.values().map(|project| project.usage);
+    let first = usages.next().unwrap_or_default();
+    if usages.all(|usage| usage == first) {
+        first
+    } else {
+        Usage::Auto
+    }
+}
+
+fn read(source: &Source, tallied: &Tallied) -> Read {
+    Read {
+        n_files: tallied.n_files,
+        n_files_there: source.n_files(),
+        n_bytes: tallied
+            .metric("bytes_scanned")
+            .try_into()
+            .unwrap_or(u64::MAX),
+        n_bytes_there: source.n_bytes(),
+    }
 }
 
 fn document(source: &Source, id: Uuid, project: &ProjectTally, known: &Known) -> TracerSession {
@@ -278,8 +445,7 @@ fn total<'a>(
             None => sum = Some((tally.clone(), known.clone(), project.usage)),
             Some((sum, all_known, usage)) => {
                 sum.merge(tally)?;
-                all_known.errors &= known.errors;
-                all_known.total_tokens |= known.total_tokens;
+                all_known.says = all_known.says.and(known.says);
                 if *usage != project.usage {
                     *usage = Usage::Auto;
                 }
@@ -313,11 +479,13 @@ fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
             .first()
             .ok_or_else(|| nothing_says("tenant"))?,
         start_us: facts.start_us.ok_or_else(|| nothing_says("start_time"))?,
-        errors: has(&[Column::IsError]),
-        streaming: has(&[Column::EndTime, Column::FirstTokenTime]),
-        total_tokens: has(&[Column::TotalTokens]),
-        prompt_tokens: has(&[Column::PromptTokens]),
-        completion_tokens: has(&[Column::CompletionTokens]),
+        says: Says {
+            errors: has(&[Column::IsError]),
+            streaming: has(&[Column::EndTime, Column::FirstTokenTime]),
+            total_tokens: has(&[Column::TotalTokens]),
+            prompt_tokens: has(&[Column::PromptTokens]),
+            completion_tokens: has(&[Column::CompletionTokens]),
+        },
     })
 }
 

@@ -6,12 +6,18 @@
 mod facets;
 mod filter;
 mod matching;
+mod split;
+mod values;
+
+use std::sync::Arc;
 
 use chrono_tz::Tz;
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions_aggregate::expr_fn::{count, max};
+use datafusion::functions::core::expr_fn::nullif;
+use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
-    Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ident, lit, when,
+    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, ident, lit,
+    when,
 };
 
 use crate::request::Window;
@@ -19,8 +25,19 @@ use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
-pub(crate) use facets::{FACETED, facets, functions};
+pub(crate) use facets::{FACETED, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
+use split::TRACE_FAILED;
+pub(crate) use split::{
+    BUCKET, FEEDBACK_TEXT, Split, failed_traces, failing, label, of_children, own_usage, populated,
+    told_by, with_facts,
+};
+
+/// The functions of plans, for registration.
+pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
+    let functions = facets::functions().into_iter();
+    functions.chain(values::functions()).collect()
+}
 
 /// The columns of runs that a tally is made of, but for usage and their own feedback.
 const TALLIED: [Column; 7] = [
@@ -76,7 +93,7 @@ pub(crate) fn tally_built(
     own_feedback: bool,
     window: &Window,
 ) -> Result<LogicalPlan> {
-    let traces = traces::built(runs, &built(own_feedback))?;
+    let traces = traces::built(runs, &built(own_feedback), &[])?;
     let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE))?;
     let rootless = ident(traces::HAS_ROOT)
         .is_null()
@@ -108,7 +125,7 @@ fn measures(traces: &LogicalPlan, is_composite: &Expr) -> Result<Vec<Expr>> {
     } else {
         Expr::Literal(ScalarValue::Utf8View(None), None)
     };
-    let columns = TallyColumn::ALL.iter();
+    let columns = TallyColumn::DOCUMENT.iter();
     columns
         .map(|column| Ok(measure(*column, is_composite, &feedback)?.alias(column.name())))
         .collect()
@@ -145,9 +162,15 @@ pub(crate) fn composed() -> Vec<Column> {
 
 /// Root runs → how many carry usage without being LLM calls, a row a project that has any.
 pub(crate) fn composite_usage(roots: LogicalPlan) -> Result<LogicalPlan> {
-    LogicalPlanBuilder::new(roots)
-        .filter(traces::is_composite())?
+    LogicalPlanBuilder::new(composite(roots)?)
         .aggregate([ident(Column::SessionId.name())], [count(lit(1))])?
+        .build()
+}
+
+/// Runs → those that carry usage without being LLM calls.
+pub(crate) fn composite(runs: LogicalPlan) -> Result<LogicalPlan> {
+    LogicalPlanBuilder::new(runs)
+        .filter(traces::is_composite())?
         .build()
 }
 
@@ -169,11 +192,12 @@ pub(crate) fn feedback(roots: LogicalPlan, records: LogicalPlan) -> Result<Logic
 
 /// Tallies → their sums, one a project.
 pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
-    let merged = TallyColumn::ALL.iter().map(|column| {
+    let merged = TallyColumn::DOCUMENT.iter().map(|column| {
         let value = ident(column.name());
         match column.merge() {
             Merge::Sum => sum_udaf::exact_sum().call(vec![value]),
             Merge::Max => max(value),
+            Merge::Min => min(value),
             Merge::Sketch => part_udaf::hdr_merge().call(vec![value]),
             Merge::Feedback => part_udaf::feedback_merge().call(vec![value]),
         }
@@ -209,7 +233,60 @@ fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<
         TallyColumn::LastStartUs => max(run(Column::StartTime)),
         TallyColumn::TraceTier => max(tier_rank()?),
         TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
+        column => measure_more(column),
     })
+}
+
+/// The same of what no document needs. Of values below zero nothing is known.
+fn measure_more(column: TallyColumn) -> Expr {
+    let run = |column: Column| ident(column.name());
+    let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
+    let said_us = || functions::difference_us(run(Column::FirstTokenTime), run(Column::EndTime));
+    let pace = || values::quotient(run(Column::CompletionTokens), said_us(), 1_000_000_000);
+    let token_time = || values::quotient(said_us(), run(Column::CompletionTokens), 1_000);
+    let valid = |column: Column| nullif_negative(run(column));
+    let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
+    let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
+    match column {
+        TallyColumn::FirstStartUs => min(run(Column::StartTime)),
+        TallyColumn::LatencySum => sum(elapsed(Column::EndTime)),
+        TallyColumn::LatencyN => count(elapsed(Column::EndTime)),
+        TallyColumn::FirstTokenSum => sum(elapsed(Column::FirstTokenTime)),
+        TallyColumn::FirstTokenN => count(elapsed(Column::FirstTokenTime)),
+        TallyColumn::TotalTokensEach => sketch(run(Column::TotalTokens)),
+        TallyColumn::TotalTokensSum => sum(valid(Column::TotalTokens)),
+        TallyColumn::TotalTokensN => count(valid(Column::TotalTokens)),
+        TallyColumn::PromptTokensEach => sketch(run(Column::PromptTokens)),
+        TallyColumn::PromptTokensSum => sum(valid(Column::PromptTokens)),
+        TallyColumn::PromptTokensN => count(valid(Column::PromptTokens)),
+        TallyColumn::CompletionTokensEach => sketch(run(Column::CompletionTokens)),
+        TallyColumn::CompletionTokensSum => sum(valid(Column::CompletionTokens)),
+        TallyColumn::CompletionTokensN => count(valid(Column::CompletionTokens)),
+        TallyColumn::TotalCostEach => sketch(run(Column::TotalCost)),
+        TallyColumn::TotalCostSum => sum(valid(Column::TotalCost)),
+        TallyColumn::TotalCostN => count(valid(Column::TotalCost)),
+        TallyColumn::PaceEach => sketch(pace()),
+        TallyColumn::PaceSum => sum(pace()),
+        TallyColumn::PaceN => count(pace()),
+        TallyColumn::TokenTimeEach => sketch(token_time()),
+        TallyColumn::TokenTimeSum => sum(token_time()),
+        TallyColumn::TokenTimeN => count(token_time()),
+        TallyColumn::CachedTokens => sum(run(Column::CachedTokens)),
+        TallyColumn::ReasoningTokens => sum(run(Column::ReasoningTokens)),
+        TallyColumn::CachedCost => sum(run(Column::CachedCost)),
+        TallyColumn::ReasoningCost => sum(run(Column::ReasoningCost)),
+        TallyColumn::NErrorTraces => count(nullif(ident(TRACE_FAILED), lit(false))),
+        // The document's.
+        _ => lit(ScalarValue::Null),
+    }
+}
+
+fn nullif_negative(value: Expr) -> Expr {
+    Expr::Case(Case::new(
+        None,
+        vec![(Box::new(value.clone().gt_eq(lit(0_i64))), Box::new(value))],
+        None,
+    ))
 }
 
 fn count_where(condition: Expr) -> Result<Expr> {

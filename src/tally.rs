@@ -9,6 +9,7 @@ mod exact;
 pub(crate) mod facets;
 pub mod feedback;
 pub mod money;
+mod more;
 pub(crate) mod part_udaf;
 pub mod sketch;
 pub(crate) mod sum_udaf;
@@ -33,6 +34,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use feedback::Feedback;
+pub(crate) use more::{More, Part};
 use sketch::Sketch;
 use sum_udaf::SUM;
 
@@ -64,6 +66,8 @@ pub struct Tally {
     pub trace_tier: Option<TraceTier>,
     /// Feedback on the root runs.
     pub feedback: Feedback,
+    /// What the question asks for beside a document's figures.
+    pub(crate) more: More,
 }
 
 /// A sum and its two parts; each `None` where there was no value at all.
@@ -96,6 +100,8 @@ pub(crate) enum Merge {
     Sum,
     /// The greatest value stays.
     Max,
+    /// The least value stays.
+    Min,
     /// Sketches are merged from their bytes.
     Sketch,
     /// Feedback is merged from its bytes.
@@ -105,7 +111,7 @@ pub(crate) enum Merge {
 macro_rules! columns {
     ($($column:ident = $name:literal: $merge:ident),+ $(,)?) => {
         /// A column of the table whose rows are tallies.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum TallyColumn { $($column),+ }
 
         impl TallyColumn {
@@ -140,15 +146,51 @@ columns! {
     LastStartUs = "last_start_time": Max,
     TraceTier = "trace_tier": Max,
     Feedback = "feedback": Feedback,
+    // Beside a document's: the values of quantities, their sums and numbers, none below zero among them.
+    FirstStartUs = "first_start_time": Min,
+    LatencySum = "latency_us_sum": Sum,
+    LatencyN = "latency_us_n": Sum,
+    FirstTokenSum = "first_token_us_sum": Sum,
+    FirstTokenN = "first_token_us_n": Sum,
+    TotalTokensEach = "total_tokens_each": Sketch,
+    TotalTokensSum = "total_tokens_each_sum": Sum,
+    TotalTokensN = "total_tokens_each_n": Sum,
+    PromptTokensEach = "prompt_tokens_each": Sketch,
+    PromptTokensSum = "prompt_tokens_each_sum": Sum,
+    PromptTokensN = "prompt_tokens_each_n": Sum,
+    CompletionTokensEach = "completion_tokens_each": Sketch,
+    CompletionTokensSum = "completion_tokens_each_sum": Sum,
+    CompletionTokensN = "completion_tokens_each_n": Sum,
+    TotalCostEach = "total_cost_each": Sketch,
+    TotalCostSum = "total_cost_each_sum": Sum,
+    TotalCostN = "total_cost_each_n": Sum,
+    // Thousandths of output tokens a second, and nanoseconds an output token.
+    PaceEach = "pace_each": Sketch,
+    PaceSum = "pace_each_sum": Sum,
+    PaceN = "pace_each_n": Sum,
+    TokenTimeEach = "token_time_each": Sketch,
+    TokenTimeSum = "token_time_each_sum": Sum,
+    TokenTimeN = "token_time_each_n": Sum,
+    CachedTokens = "cached_tokens": Sum,
+    ReasoningTokens = "reasoning_tokens": Sum,
+    CachedCost = "cached_cost": Sum,
+    ReasoningCost = "reasoning_cost": Sum,
+    NErrorTraces = "n_error_traces": Sum,
 }
 
+/// How many columns a document needs; they come first.
+const N_OF_DOCUMENT: usize = 16;
+
 impl TallyColumn {
+    /// Those that a document needs.
+    pub(crate) const DOCUMENT: &[Self] = Self::ALL.split_at(N_OF_DOCUMENT).0;
+
     pub(crate) fn data_type(self) -> DataType {
         match self.merge() {
             Merge::Sum => SUM,
             Merge::Sketch | Merge::Feedback => DataType::LargeBinary,
             Merge::Max if self == Self::TraceTier => DataType::Int8,
-            Merge::Max => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Merge::Max | Merge::Min => DataType::Timestamp(TimeUnit::Microsecond, None),
         }
     }
 }
@@ -185,6 +227,7 @@ impl Tally {
             last_start_us,
             trace_tier,
             feedback,
+            more,
         } = other;
         let counts = [
             (&mut self.n_traces, n_traces),
@@ -206,6 +249,7 @@ impl Tally {
         self.cost_pico.add(*cost_pico)?;
         self.last_start_us = self.last_start_us.max(*last_start_us);
         self.trace_tier = self.trace_tier.max(*trace_tier);
+        self.more.merge(more)?;
         self.feedback.merge(feedback).map_err(|e| bad(&e))
     }
 
@@ -213,7 +257,7 @@ impl Tally {
     #[must_use]
     pub fn schema() -> SchemaRef {
         let project = Field::new(PROJECT, DataType::Utf8View, true);
-        let columns = TallyColumn::ALL
+        let columns = TallyColumn::DOCUMENT
             .iter()
             .map(|column| Field::new(column.name(), column.data_type(), true));
         Arc::new(Schema::new(
@@ -228,29 +272,12 @@ impl Tally {
     /// [`Error::BadData`] where a column is missing or of another type, a sketch or feedback is no valid
     /// one, or a token sum passes 64 bits.
     pub fn from_row(batch: &RecordBatch, row: usize) -> Result<Self> {
-        let row = Row { batch, row };
-        Ok(Self {
-            n_traces: row.count(TallyColumn::NTraces)?,
-            n_errors: row.count(TallyColumn::NErrors)?,
-            n_completed: row.count(TallyColumn::NCompleted)?,
-            n_streamed: row.count(TallyColumn::NStreamed)?,
-            n_composite_usage: row.count(TallyColumn::NCompositeUsage)?,
-            latency_us: row.sketch(TallyColumn::LatencyUs)?,
-            first_token_us: row.sketch(TallyColumn::FirstTokenUs)?,
-            tokens: Parts {
-                total: row.tokens(TallyColumn::TotalTokens)?,
-                prompt: row.tokens(TallyColumn::PromptTokens)?,
-                completion: row.tokens(TallyColumn::CompletionTokens)?,
-            },
-            cost_pico: Parts {
-                total: row.sum(TallyColumn::TotalCost)?,
-                prompt: row.sum(TallyColumn::PromptCost)?,
-                completion: row.sum(TallyColumn::CompletionCost)?,
-            },
-            last_start_us: row.time(TallyColumn::LastStartUs)?,
-            trace_tier: row.tier()?,
-            feedback: row.feedback()?,
-        })
+        for column in TallyColumn::DOCUMENT {
+            if batch.column_by_name(column.name()).is_none() {
+                return Err(wrong(*column, "no such column"));
+            }
+        }
+        Rows::of(batch).tally(row)
     }
 
     /// Writes projects' tallies as rows with the columns of [`Tally::schema`].
@@ -264,7 +291,7 @@ impl Tally {
             .map(|project| Some(project.to_string()))
             .collect();
         let rows: Vec<&Self> = tallies.values().collect();
-        let columns = TallyColumn::ALL
+        let columns = TallyColumn::DOCUMENT
             .iter()
             .map(|column| column_of(*column, &rows));
         let columns = std::iter::once(Arc::new(projects) as ArrayRef).chain(columns);
@@ -357,23 +384,103 @@ fn column_of(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
             Arc::new(ranks.collect::<Int8Array>())
         }
         TallyColumn::Feedback => bytes(|tally| tally.feedback.to_bytes()),
+        column => column_of_more(column, tallies),
+    }
+}
+
+/// The same of what is beside a document's parts.
+fn column_of_more(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
+    let parts = tallies.iter().map(|tally| tally.more.get(column));
+    match column.merge() {
+        Merge::Sum => {
+            let sums = tallies.iter().map(|tally| tally.more.sum(column));
+            Arc::new(sums.collect::<Decimal128Array>().with_data_type(SUM))
+        }
+        Merge::Max | Merge::Min => {
+            let moments = tallies.iter().map(|tally| tally.more.least(column));
+            Arc::new(moments.collect::<TimestampMicrosecondArray>())
+        }
+        Merge::Sketch | Merge::Feedback => {
+            let bytes = parts.map(|part| part.and_then(Part::to_bytes));
+            Arc::new(bytes.collect::<LargeBinaryArray>())
+        }
+    }
+}
+
+/// Rows of tallies with any of the columns.
+pub(crate) struct Rows<'a> {
+    /// The columns in the order of [`TallyColumn::ALL`].
+    columns: Vec<Option<&'a ArrayRef>>,
+}
+
+impl<'a> Rows<'a> {
+    pub(crate) fn of(batch: &'a RecordBatch) -> Self {
+        let columns = TallyColumn::ALL.iter();
+        Self {
+            columns: columns
+                .map(|column| batch.column_by_name(column.name()))
+                .collect(),
+        }
+    }
+
+    /// Reads the tally in a row; what has no column is empty.
+    pub(crate) fn tally(&self, row: usize) -> Result<Tally> {
+        let row = Row { rows: self, row };
+        let mut more = More::default();
+        for column in TallyColumn::ALL.iter().skip(N_OF_DOCUMENT) {
+            if let Some(part) = row.part(*column)? {
+                more.set(*column, part);
+            }
+        }
+        Ok(Tally {
+            n_traces: row.count(TallyColumn::NTraces)?,
+            n_errors: row.count(TallyColumn::NErrors)?,
+            n_completed: row.count(TallyColumn::NCompleted)?,
+            n_streamed: row.count(TallyColumn::NStreamed)?,
+            n_composite_usage: row.count(TallyColumn::NCompositeUsage)?,
+            latency_us: row.sketch(TallyColumn::LatencyUs)?,
+            first_token_us: row.sketch(TallyColumn::FirstTokenUs)?,
+            tokens: Parts {
+                total: row.tokens(TallyColumn::TotalTokens)?,
+                prompt: row.tokens(TallyColumn::PromptTokens)?,
+                completion: row.tokens(TallyColumn::CompletionTokens)?,
+            },
+            cost_pico: Parts {
+                total: row.sum(TallyColumn::TotalCost)?,
+                prompt: row.sum(TallyColumn::PromptCost)?,
+                completion: row.sum(TallyColumn::CompletionCost)?,
+            },
+            last_start_us: row.time(TallyColumn::LastStartUs)?,
+            trace_tier: row.tier()?,
+            feedback: row.feedback()?,
+            more,
+        })
     }
 }
 
 /// A row of tallies, read a column at a time.
 struct Row<'a> {
-    batch: &'a RecordBatch,
+    rows: &'a Rows<'a>,
     row: usize,
 }
 
 impl Row<'_> {
-    /// The column, where it has a value in this row.
-    fn value(&self, column: TallyColumn) -> Result<Option<&ArrayRef>> {
-        let values = self
-            .batch
-            .column_by_name(column.name())
-            .ok_or_else(|| wrong(column, "no such column"))?;
-        Ok(values.is_valid(self.row).then_some(values))
+    /// The column, where there is one and it has a value in this row.
+    fn value(&self, column: TallyColumn) -> Option<&ArrayRef> {
+        let values = self.rows.columns.get(column as usize)?;
+        values.filter(|values| values.is_valid(self.row))
+    }
+
+    /// A part that no document needs.
+    fn part(&self, column: TallyColumn) -> Result<Option<Part>> {
+        if self.value(column).is_none() {
+            return Ok(None);
+        }
+        Ok(match column.merge() {
+            Merge::Sum => self.sum(column)?.map(Part::Sum),
+            Merge::Max | Merge::Min => self.time(column)?.map(Part::Least),
+            Merge::Sketch | Merge::Feedback => Some(Part::Sketch(self.sketch(column)?)),
+        })
     }
 
     fn count(&self, column: TallyColumn) -> Result<u64> {
@@ -391,7 +498,7 @@ impl Row<'_> {
     }
 
     fn sum(&self, column: TallyColumn) -> Result<Option<i128>> {
-        let Some(values) = self.value(column)? else {
+        let Some(values) = self.value(column) else {
             return Ok(None);
         };
         if let Some(sums) = values.as_primitive_opt::<Decimal128Type>() {
@@ -404,7 +511,7 @@ impl Row<'_> {
     }
 
     fn time(&self, column: TallyColumn) -> Result<Option<i64>> {
-        let Some(values) = self.value(column)? else {
+        let Some(values) = self.value(column) else {
             return Ok(None);
         };
         let times = values.as_primitive_opt::<TimestampMicrosecondType>();
@@ -413,7 +520,7 @@ impl Row<'_> {
     }
 
     fn tier(&self) -> Result<Option<TraceTier>> {
-        let Some(values) = self.value(TallyColumn::TraceTier)? else {
+        let Some(values) = self.value(TallyColumn::TraceTier) else {
             return Ok(None);
         };
         match values
@@ -442,7 +549,7 @@ impl Row<'_> {
     }
 
     fn bytes(&self, column: TallyColumn) -> Result<Option<&[u8]>> {
-        let Some(values) = self.value(column)? else {
+        let Some(values) = self.value(column) else {
             return Ok(None);
         };
         let bytes = values.as_binary_opt::<i64>();

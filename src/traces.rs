@@ -23,6 +23,14 @@ pub(crate) const USAGE: [Column; 6] = [
     Column::CompletionCost,
 ];
 
+/// Parts of it.
+const KINDS: [Column; 4] = [
+    Column::CachedTokens,
+    Column::ReasoningTokens,
+    Column::CachedCost,
+    Column::ReasoningCost,
+];
+
 /// The columns of runs that tell which belong together.
 pub(crate) const KEY: [Column; 4] = [
     Column::SessionId,
@@ -45,14 +53,19 @@ const OF_ROOT: [Column; 4] = [
 ];
 
 /// Groups runs by their trace. The result has the columns that the runs have, but for their ids, with
-/// sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`].
-pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+/// sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`]; `more` are other columns that a root alone has.
+pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &[String]) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
     let key = functions::needed(key(), Column::TraceId.name());
     let measures = columns
         .iter()
         .filter_map(|column| measure(*column).transpose())
         .collect::<Result<Vec<_>>>()?;
+    let of_root = more.iter().map(|name| {
+        let root = when(is_root(), ident(name)).end()?;
+        Ok(max(root).alias(name))
+    });
+    let of_root = of_root.collect::<Result<Vec<_>>>()?;
     let facts = [
         bool_or(is_root()).alias(HAS_ROOT),
         bool_or(is_root().and(is_composite())).alias(IS_COMPOSITE),
@@ -69,9 +82,12 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan
     LogicalPlanBuilder::new(runs)
         .aggregate(
             [ident(Column::SessionId.name()), key.alias(TRACE)],
-            measures.into_iter().chain(facts),
+            measures.into_iter().chain(of_root).chain(facts),
         )?
-        .project(kept.chain([ident(HAS_ROOT), ident(IS_COMPOSITE)]))?
+        .project(
+            kept.chain(more.iter().map(ident))
+                .chain([ident(HAS_ROOT), ident(IS_COMPOSITE)]),
+        )?
         .build()
 }
 
@@ -94,7 +110,9 @@ fn measure(column: Column) -> Result<Option<Expr>> {
         Column::StartTime | Column::FirstTokenTime => of_any(min)?,
         Column::EndTime => of_any(max)?,
         column if OF_ROOT.contains(&column) => max(of_root()?),
-        column if USAGE.contains(&column) => exact_sum().call(vec![value()]),
+        column if USAGE.contains(&column) || KINDS.contains(&column) => {
+            exact_sum().call(vec![value()])
+        }
         _ => return Ok(None),
     };
     Ok(Some(measure.alias(column.name())))

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::figures::Says;
 use super::session::{FeedbackStats, RunFacet, TracerSession};
 use super::value::{Cost, CostFormat, Nanoseconds, Timestamp};
 use crate::filter::Filter;
@@ -17,22 +18,13 @@ use crate::tally::{Tally, TraceTier};
 /// What the runs say of a project beside their statistics: what a document falls back on, and which of
 /// its figures are unknown because no file has the columns that they need.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct Known {
     /// The tenant of its runs; the smallest where there are several.
     pub(crate) tenant_id: Uuid,
     /// The earliest start of any of its runs, microseconds since 1970.
     pub(crate) start_us: i64,
-    /// Whether any file says which runs failed.
-    pub(crate) errors: bool,
-    /// Whether its files have both ends and first tokens.
-    pub(crate) streaming: bool,
-    /// Whether any file has total tokens.
-    pub(crate) total_tokens: bool,
-    /// Whether any file has input tokens.
-    pub(crate) prompt_tokens: bool,
-    /// Whether any file has output tokens.
-    pub(crate) completion_tokens: bool,
+    /// Which of its figures are known.
+    pub(crate) says: Says,
 }
 
 /// Assembles a document. Without a tally no statistics were asked for, and all of them are `null`.
@@ -80,9 +72,11 @@ pub(crate) fn assemble(
         latency_p99: percentile(|tally| &tally.latency_us, Quantile::P99),
         first_token_p50: percentile(|tally| &tally.first_token_us, Quantile::P50),
         first_token_p99: percentile(|tally| &tally.first_token_us, Quantile::P99),
-        total_tokens: tokens(known.total_tokens, |tally| tally.tokens.total),
-        prompt_tokens: tokens(known.prompt_tokens, |tally| tally.tokens.prompt),
-        completion_tokens: tokens(known.completion_tokens, |tally| tally.tokens.completion),
+        total_tokens: tokens(known.says.total_tokens, |tally| tally.tokens.total),
+        prompt_tokens: tokens(known.says.prompt_tokens, |tally| tally.tokens.prompt),
+        completion_tokens: tokens(known.says.completion_tokens, |tally| {
+            tally.tokens.completion
+        }),
         total_cost: cost(|tally| tally.cost_pico.total),
         prompt_cost: cost(|tally| tally.cost_pico.prompt),
         completion_cost: cost(|tally| tally.cost_pico.completion),
@@ -91,9 +85,9 @@ pub(crate) fn assemble(
         feedback_stats: tally.map(|tally| feedback_stats(&tally.feedback)),
         session_feedback_stats: tally.map(|_| feedback_stats(session_feedback)),
         run_facets: tally.map(|_| run_facets(facets)),
-        error_rate: tally.and_then(|tally| rate(known.errors, tally.n_errors, tally.n_traces)),
+        error_rate: tally.and_then(|tally| rate(known.says.errors, tally.n_errors, tally.n_traces)),
         streaming_rate: tally
-            .and_then(|tally| rate(known.streaming, tally.n_streamed, tally.n_completed)),
+            .and_then(|tally| rate(known.says.streaming, tally.n_streamed, tally.n_completed)),
         test_run_number: metadata.and_then(|project| project.test_run_number),
     }
 }
@@ -117,7 +111,7 @@ fn run_facets(facets: &Facets) -> Vec<RunFacet> {
     facets.collect()
 }
 
-fn feedback_stats(feedback: &Feedback) -> BTreeMap<String, FeedbackStats> {
+pub(super) fn feedback_stats(feedback: &Feedback) -> BTreeMap<String, FeedbackStats> {
     let keys = feedback.stats().into_iter().map(|(key, stats)| {
         let stats = FeedbackStats {
             n: stats.n,

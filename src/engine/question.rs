@@ -9,12 +9,14 @@ use std::sync::Arc;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use datafusion::arrow::array::{Array, AsArray, LargeBinaryArray, RecordBatch, StringViewArray};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, LargeBinaryArray, RecordBatch, StringViewArray,
+};
 use datafusion::arrow::datatypes::{DataType, Date32Type, Field, Int64Type, Schema};
 use datafusion::common::DataFusionError;
 use datafusion::datasource::MemTable;
 use datafusion::execution::memory_pool::MemoryReservation;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use uuid::Uuid;
@@ -80,7 +82,7 @@ pub(crate) struct Tallied {
 }
 
 /// Why a question was not answered.
-enum Stop {
+pub(crate) enum Stop {
     Failed(Error),
     /// Files that cannot be read, found while their runs were: the question is asked again without them.
     Bad(Vec<SkippedFile>),
@@ -110,6 +112,22 @@ async fn attempt_all(
     request: &Request,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<Tallied, Stop> {
+    let (mut question, mut tallied) = open(engine, source, request, skipped).await?;
+    if request.stats && !tallied.projects.is_empty() {
+        tallied.n_files = question.files.wanted(&question.roots).count();
+        question.statistics(source, request, &mut tallied).await?;
+    }
+    tallied.plans = question.plans;
+    Ok(tallied)
+}
+
+/// Opens a question: which files, which projects, and what is known of these without their traces.
+pub(super) async fn open<'e>(
+    engine: &'e Engine,
+    source: &Source,
+    request: &Request,
+    skipped: &mut Vec<SkippedFile>,
+) -> Result<(Question<'e>, Tallied), Stop> {
     if let Some(filter) = &request.tree_filter
         && filter.resolved().speaks_of_root()
     {
@@ -160,19 +178,14 @@ async fn attempt_all(
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
-    let mut tallied = Tallied {
+    let tallied = Tallied {
         n_files: 0,
         warnings: question.files.warnings(&question.looked_at(request)),
         skipped: Vec::new(),
         projects,
         plans: Vec::new(),
     };
-    if request.stats && !tallied.projects.is_empty() {
-        tallied.n_files = question.files.wanted(&question.roots).count();
-        question.statistics(source, request, &mut tallied).await?;
-    }
-    tallied.plans = question.plans;
-    Ok(tallied)
+    Ok((question, tallied))
 }
 
 impl Tallied {
@@ -206,38 +219,38 @@ fn metric_below(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
 }
 
 /// A request on its way.
-struct Question<'a> {
+pub(super) struct Question<'a> {
     engine: &'a Engine,
-    files: Files,
+    pub(super) files: Files,
     /// Whether files that cannot be read are left out.
     skips: bool,
     /// The root runs that are asked for.
-    roots: Wanted,
+    pub(super) roots: Wanted,
     /// When the traces start that are asked for.
-    window: Window,
-    filters: Filters,
+    pub(super) window: Window,
+    pub(super) filters: Filters,
     /// Memory set aside for where the newest records stand.
     reserved: Vec<MemoryReservation>,
-    plans: Vec<Arc<dyn ExecutionPlan>>,
+    pub(super) plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
 /// What the traces must be that are asked for.
 #[derive(Clone, Default)]
-struct Filters {
+pub(super) struct Filters {
     /// What their roots must be.
-    of_root: Option<RunFilter>,
+    pub(super) of_root: Option<RunFilter>,
     /// What any of their runs must be, and all runs of the projects, whatever the window, among which
     /// that one is looked for.
     of_any: Option<(RunFilter, Wanted)>,
 }
 
 impl Filters {
-    fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.of_root.is_none() && self.of_any.is_none()
     }
 
     /// The wanted roots that are asked for, with these columns.
-    fn roots(
+    pub(super) fn roots(
         &self,
         files: &Files,
         columns: &[Column],
@@ -267,13 +280,23 @@ impl Filters {
     }
 
     /// All wanted runs of traces whose roots are asked for, with these columns.
-    fn runs(
+    pub(super) fn runs(
         &self,
         files: &Files,
         columns: &[Column],
         wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let runs = files.runs(columns, wanted)?;
+        self.of_their_traces(files, files.runs(columns, wanted)?, columns, wanted)
+    }
+
+    /// Those of some runs whose traces are asked for: their roots are looked for among the wanted runs.
+    pub(super) fn of_their_traces(
+        &self,
+        files: &Files,
+        runs: LogicalPlan,
+        columns: &[Column],
+        wanted: &Wanted,
+    ) -> Result<LogicalPlan, DataFusionError> {
         if self.of_root.is_none() {
             return match self.of_any(files)? {
                 Some(any) => plan::of_same_traces(runs, any, columns),
@@ -326,16 +349,7 @@ impl Question<'_> {
             only_roots: false,
             newest: None,
         };
-        if let Some(filter) = &request.tree_filter {
-            can_trace(projects)?;
-            let all = Wanted {
-                window: Window::default(),
-                only_roots: false,
-                ..self.roots.clone()
-            };
-            let all = self.newest(all).await?;
-            self.filters.of_any = RunFilter::of_all([filter]).map(|filter| (filter, all));
-        }
+        self.filter_trees(request, projects).await?;
         if request.usage == Usage::Own {
             can_build(projects)?;
             runs.projects = Some(projects.keys().copied().collect());
@@ -407,8 +421,84 @@ impl Question<'_> {
         Ok(())
     }
 
+    /// Settles among which runs one is looked for that each trace must have.
+    pub(super) async fn filter_trees(
+        &mut self,
+        request: &Request,
+        projects: &BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<(), Stop> {
+        let Some(filter) = &request.tree_filter else {
+            return Ok(());
+        };
+        can_trace(projects)?;
+        let all = Wanted {
+            window: Window::default(),
+            only_roots: false,
+            ..self.roots.clone()
+        };
+        let all = self.newest(all).await?;
+        self.filters.of_any = RunFilter::of_all([filter]).map(|filter| (filter, all));
+        Ok(())
+    }
+
+    /// The projects in which every run carries what it used itself, so that roots do not add up what
+    /// their descendants used.
+    pub(super) async fn own_only(
+        &mut self,
+        request: &Request,
+        projects: &BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<BTreeSet<Uuid>, Stop> {
+        let mut open = BTreeSet::new();
+        let traced = projects
+            .iter()
+            .filter(|(_, project)| !project.facts.lacks_traces);
+        for (id, _) in traced {
+            let roots = Wanted {
+                window: self.window,
+                projects: Some(BTreeSet::from([*id])),
+                only_roots: true,
+                newest: None,
+            };
+            let roots = self.newest(roots).await?;
+            if !self.any(&plan::composed(), &roots, plan::composite).await? {
+                open.insert(*id);
+            }
+        }
+        if open.is_empty() {
+            return Ok(open);
+        }
+        let runs = Wanted {
+            window: self.window.widened(request.trace_span_us),
+            projects: Some(open),
+            only_roots: false,
+            newest: None,
+        };
+        let runs = self.newest(runs).await?;
+        self.used_below_roots(&runs).await
+    }
+
+    /// Whether any of the wanted runs is one that a plan keeps; no more are read than it takes to know.
+    async fn any(
+        &mut self,
+        columns: &[Column],
+        wanted: &Wanted,
+        keep: impl Fn(LogicalPlan) -> Result<LogicalPlan, DataFusionError>,
+    ) -> Result<bool, Stop> {
+        self.step(
+            |files| {
+                let kept = LogicalPlanBuilder::new(keep(files.runs(columns, wanted)?)?);
+                kept.limit(0, Some(1))?.build().map(Some)
+            },
+            |_, any, batch| {
+                *any |= batch.num_rows() > 0;
+                Ok(())
+            },
+        )
+        .await
+    }
+
     /// The wanted runs, each in its newest record.
-    async fn newest(&mut self, wanted: Wanted) -> Result<Wanted, Stop> {
+    pub(super) async fn newest(&mut self, wanted: Wanted) -> Result<Wanted, Stop> {
         const ROWS_A_BYTE: u64 = 8;
         let n_bytes = self.files.n_repeated(&wanted).div_ceil(ROWS_A_BYTE);
         if n_bytes == 0 {
@@ -575,7 +665,7 @@ impl Question<'_> {
     }
 
     /// Executes a plan over the files, if there is one, and reads its rows.
-    async fn step<T: Default>(
+    pub(super) async fn step<T: Default>(
         &mut self,
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
@@ -616,7 +706,7 @@ impl Question<'_> {
 }
 
 /// Whether traces of all these projects can be built from their runs.
-fn can_build(projects: &BTreeMap<Uuid, ProjectTally>) -> Result<()> {
+pub(super) fn can_build(projects: &BTreeMap<Uuid, ProjectTally>) -> Result<()> {
     says_traces(projects, "no usage can be summed over a trace's runs")
 }
 
@@ -743,9 +833,9 @@ fn chosen(
 }
 
 /// Feedback by what it judges: runs, and projects as a whole.
-type BySubject = (BTreeMap<Uuid, Feedback>, BTreeMap<Uuid, Feedback>);
+pub(super) type BySubject = (BTreeMap<Uuid, Feedback>, BTreeMap<Uuid, Feedback>);
 
-fn by_subject(records: &[FeedbackRecord]) -> Result<BySubject> {
+pub(super) fn by_subject(records: &[FeedbackRecord]) -> Result<BySubject> {
     let (mut on_runs, mut on_projects) = BySubject::default();
     for record in records {
         let feedback = match (record.run_id, record.session_id) {
@@ -759,18 +849,35 @@ fn by_subject(records: &[FeedbackRecord]) -> Result<BySubject> {
 }
 
 /// The feedback of runs as a table to join with.
-fn feedback_table(on_runs: &BTreeMap<Uuid, Feedback>) -> Result<LogicalPlan, DataFusionError> {
+pub(super) fn feedback_table(
+    on_runs: &BTreeMap<Uuid, Feedback>,
+) -> Result<LogicalPlan, DataFusionError> {
     let ids: StringViewArray = on_runs.keys().map(|run| Some(run.to_string())).collect();
     let parts: LargeBinaryArray = on_runs
         .values()
         .map(|feedback| Some(feedback.to_bytes()))
         .collect();
+    let texts: StringViewArray = on_runs
+        .values()
+        .map(|feedback| Some(summary(feedback)))
+        .collect();
     let schema = Arc::new(Schema::new(vec![
         Field::new(plan::FEEDBACK_RUN, DataType::Utf8View, false),
         Field::new(TallyColumn::Feedback.name(), DataType::LargeBinary, false),
+        Field::new(plan::FEEDBACK_TEXT, DataType::Utf8View, false),
     ]));
-    let batch = RecordBatch::try_new(Arc::clone(&schema), vec![Arc::new(ids), Arc::new(parts)])?;
+    let columns: Vec<ArrayRef> = vec![Arc::new(ids), Arc::new(parts), Arc::new(texts)];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns)?;
     scan("feedback", MemTable::try_new(schema, vec![vec![batch]])?)
+}
+
+/// Feedback as the runs' own summaries have it, as far as labels and scores are told from it.
+fn summary(feedback: &Feedback) -> String {
+    let keys = feedback.stats().into_iter().map(|(key, stats)| {
+        let summary = serde_json::json!({"n": stats.n, "avg": stats.avg, "values": stats.values});
+        (key, summary)
+    });
+    serde_json::Value::Object(keys.collect()).to_string()
 }
 
 fn feedback_at(batch: &RecordBatch, row: usize) -> Result<Feedback> {

@@ -8,6 +8,7 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlan, LogicalPlanBuilder, ident, lit};
 
 use super::matching::{self, Matcher};
+use super::split;
 use crate::filter::{Condition, Entry, Family, Field, Filter, Number, Order, Subject, Test, Value};
 use crate::request::Window;
 use crate::runs::{Column, functions};
@@ -17,6 +18,7 @@ use crate::traces;
 #[derive(Clone, Debug)]
 pub(crate) struct RunFilter {
     columns: Vec<Column>,
+    of_root: Vec<Column>,
     condition: Expr,
     window: Window,
 }
@@ -25,15 +27,28 @@ impl RunFilter {
     /// What filters ask of a run, all of them; `root.` means the run itself, which holds for roots. `None`
     /// where there are none.
     pub(crate) fn of_all<'f>(filters: impl IntoIterator<Item = &'f Filter>) -> Option<Self> {
+        Self::lowered(filters, false)
+    }
+
+    /// The same, where the run need not be the root, whose columns stand beside its own.
+    pub(crate) fn of_any_run(filter: &Filter) -> Option<Self> {
+        Self::lowered([filter], true)
+    }
+
+    fn lowered<'f>(filters: impl IntoIterator<Item = &'f Filter>, apart: bool) -> Option<Self> {
         let conditions: Vec<Condition> = filters.into_iter().map(Filter::resolved).collect();
         let is_any = !conditions.is_empty();
         let condition = Condition::All(conditions);
-        let mut lowering = Lowering::default();
+        let mut lowering = Lowering {
+            apart,
+            ..Lowering::default()
+        };
         let expr = lowering.condition(&condition);
         is_any.then(|| Self {
             columns: lowering.columns,
+            of_root: lowering.of_root,
             condition: expr,
-            window: window(&condition),
+            window: window(&condition, apart),
         })
     }
 
@@ -43,15 +58,26 @@ impl RunFilter {
         columns.iter().chain(own).copied().collect()
     }
 
+    /// The columns of the root that it reads, where that stands apart.
+    pub(crate) fn of_root(&self) -> &[Column] {
+        &self.of_root
+    }
+
     /// When the runs start that it keeps, as far as it says.
     pub(crate) fn window(&self) -> &Window {
         &self.window
     }
 
-    /// The runs that it keeps, with these columns.
-    pub(crate) fn keep(&self, runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+    /// The runs that it keeps, with all their columns.
+    pub(crate) fn kept(&self, runs: LogicalPlan) -> Result<LogicalPlan> {
         LogicalPlanBuilder::new(runs)
             .filter(self.condition.clone())?
+            .build()
+    }
+
+    /// The runs that it keeps, with these columns.
+    pub(crate) fn keep(&self, runs: LogicalPlan, columns: &[Column]) -> Result<LogicalPlan> {
+        LogicalPlanBuilder::new(self.kept(runs)?)
             .project(columns.iter().map(|column| ident(column.name())))?
             .build()
     }
@@ -94,24 +120,24 @@ pub(crate) fn of_same_traces(
         .build()
 }
 
-fn needed_key() -> Expr {
+pub(super) fn needed_key() -> Expr {
     functions::needed(traces::key(), Column::TraceId.name())
 }
 
 /// Between which moments the runs start that a condition keeps, as far as it says so plainly.
-fn window(condition: &Condition) -> Window {
+fn window(condition: &Condition, apart: bool) -> Window {
     match condition {
         Condition::All(members) => members
             .iter()
-            .map(window)
+            .map(|member| window(member, apart))
             .fold(Window::default(), |all, one| all.both(&one)),
         Condition::Field(
             Subject {
                 field: Field::StartTime,
-                ..
+                of_root,
             },
             test,
-        ) => match test {
+        ) if !(apart && *of_root) => match test {
             Test::Equals(Value::Time(us)) => Window::between(Some(*us), us.checked_add(1)),
             Test::Compared(order, Value::Time(us)) => match order {
                 Order::Greater | Order::GreaterOrEqual => Window::between(Some(*us), None),
@@ -128,14 +154,22 @@ fn window(condition: &Condition) -> Window {
 #[derive(Default)]
 struct Lowering {
     columns: Vec<Column>,
+    /// Those of the root, where it stands apart from the run.
+    of_root: Vec<Column>,
+    apart: bool,
 }
 
 impl Lowering {
-    fn column(&mut self, column: Column) -> Expr {
-        if !self.columns.contains(&column) {
-            self.columns.push(column);
+    fn column(&mut self, column: Column, of_root: bool) -> Expr {
+        let (columns, name) = if of_root && self.apart {
+            (&mut self.of_root, split::of_root(column))
+        } else {
+            (&mut self.columns, column.name().to_owned())
+        };
+        if !columns.contains(&column) {
+            columns.push(column);
         }
-        ident(column.name())
+        ident(name)
     }
 
     fn condition(&mut self, condition: &Condition) -> Expr {
@@ -143,13 +177,13 @@ impl Lowering {
             Condition::All(members) => self.several(members, Expr::and, true),
             Condition::Any(members) => self.several(members, Expr::or, false),
             Condition::Not(inner) => Expr::IsNotTrue(Box::new(self.condition(inner))),
-            Condition::Field(subject, test) => self.field(subject.field, test),
+            Condition::Field(subject, test) => self.field(*subject, test),
             Condition::Entry(entry) => self.entry(entry),
             Condition::Search(text) => {
                 let columns = [Column::Name, Column::Error, Column::Inputs, Column::Outputs];
                 let found = columns.map(|column| {
                     matching::matches(
-                        self.column(column),
+                        self.column(column, false),
                         Matcher::Text(Test::Search(text.clone())),
                     )
                 });
@@ -176,7 +210,8 @@ impl Lowering {
         }
     }
 
-    fn field(&mut self, field: Field, test: &Test) -> Expr {
+    fn field(&mut self, subject: Subject, test: &Test) -> Expr {
+        let Subject { field, of_root } = subject;
         let plain = |column: Column| (column, text as fn(Expr, &Test) -> Expr);
         let (column, compared): (Column, fn(Expr, &Test) -> Expr) = match field {
             Field::Id => (Column::Id, id),
@@ -201,14 +236,19 @@ impl Lowering {
             }
             Field::Error => plain(Column::Error),
             Field::IsRoot | Field::ExecutionOrder => (Column::IsRoot, flag),
-            Field::Latency => return number(self.elapsed(Column::EndTime), test),
-            Field::FirstToken => return number(self.elapsed(Column::FirstTokenTime), test),
+            Field::Latency => return number(self.elapsed(Column::EndTime, of_root), test),
+            Field::FirstToken => {
+                return number(self.elapsed(Column::FirstTokenTime, of_root), test);
+            }
             Field::Tags => {
-                return matching::matches(self.column(Column::Tags), Matcher::Tags(test.clone()));
+                return matching::matches(
+                    self.column(Column::Tags, of_root),
+                    Matcher::Tags(test.clone()),
+                );
             }
             Field::Metadata => {
                 let matcher = Matcher::Metadata(test.clone());
-                return matching::matches(self.column(Column::Metadata), matcher);
+                return matching::matches(self.column(Column::Metadata, of_root), matcher);
             }
             // They come as entries.
             Field::MetadataKey
@@ -221,11 +261,12 @@ impl Lowering {
             | Field::OutputKey
             | Field::OutputValue => return lit(false),
         };
-        compared(self.column(column), test)
+        compared(self.column(column, of_root), test)
     }
 
-    fn elapsed(&mut self, to: Column) -> Expr {
-        functions::difference_us(self.column(Column::StartTime), self.column(to))
+    fn elapsed(&mut self, to: Column, of_root: bool) -> Expr {
+        let start = self.column(Column::StartTime, of_root);
+        functions::difference_us(start, self.column(to, of_root))
     }
 
     fn entry(&mut self, entry: &Entry) -> Expr {
@@ -235,7 +276,8 @@ impl Lowering {
             Family::Input => Column::Inputs,
             Family::Output => Column::Outputs,
         };
-        matching::matches(self.column(column), Matcher::Entry(entry.clone()))
+        let value = self.column(column, entry.of_root);
+        matching::matches(value, Matcher::Entry(entry.clone()))
     }
 }
 

@@ -293,20 +293,50 @@ fn has_entry(json: &str, entry: &Entry) -> bool {
 
 /// A score, or any of the labels; a feedback without labels has one that is missing.
 fn summary_is(summary: &Summary<'_>, part: Part, test: &Test) -> bool {
-    let is_none = |n: Option<&RawValue>| n.is_some_and(|n| matches!(n.get(), "0" | "0.0"));
     if part == Part::Score {
-        let score = summary
-            .avg
-            .filter(|avg| is_number(Some(avg)) && !is_none(summary.n));
-        return scalar_is(score, test);
+        return scalar_is(score(summary), test);
     }
-    let labels = summary.values.map(|values| object(values.get()));
-    let labels = labels.into_iter().flatten();
-    let mut given = labels.filter(|(_, n)| !is_none(Some(n))).peekable();
-    if given.peek().is_none() {
+    let given = labels(summary);
+    if given.is_empty() {
         return scalar_is(None, test);
     }
-    given.any(|(label, _)| text_is(&label, test))
+    given.iter().any(|label| text_is(label, test))
+}
+
+/// The labels that were given.
+fn labels<'a>(summary: &Summary<'a>) -> Vec<Cow<'a, str>> {
+    let labels = summary.values.map(|values| object(values.get()));
+    let given = labels
+        .into_iter()
+        .flatten()
+        .filter(|(_, n)| !is_none(Some(n)));
+    given.map(|(label, _)| label).collect()
+}
+
+/// The score, where there is one.
+fn score<'a>(summary: &Summary<'a>) -> Option<&'a RawValue> {
+    let is_score = |avg: &&RawValue| is_number(Some(avg)) && !is_none(summary.n);
+    summary.avg.filter(is_score)
+}
+
+/// What a run's feedback says under a key: its labels, else its score.
+pub(super) fn given_under(json: &str, key: &str) -> Vec<String> {
+    let keys: BTreeMap<Cow<'_, str>, Option<Summary<'_>>> =
+        serde_json::from_str(json).unwrap_or_default();
+    let Some(Some(summary)) = keys.get(key) else {
+        return Vec::new();
+    };
+    let labels = labels(summary);
+    if labels.is_empty() {
+        let score = score(summary).and_then(functions::scalar_text);
+        return score.into_iter().collect();
+    }
+    labels.into_iter().map(Cow::into_owned).collect()
+}
+
+/// Whether a count says that there is nothing.
+fn is_none(n: Option<&RawValue>) -> bool {
+    n.is_some_and(|n| matches!(n.get(), "0" | "0.0"))
 }
 
 /// How deep values are looked for.

@@ -62,6 +62,15 @@ impl Every {
         self.zone
     }
 
+    /// The day of the week from which weeks are counted.
+    #[must_use]
+    pub fn week_start(&self) -> Weekday {
+        match self.unit {
+            Unit::Week(day) => day,
+            _ => Weekday::Mon,
+        }
+    }
+
     /// Whether a bucket is a day or longer.
     #[must_use]
     pub fn is_of_days(&self) -> bool {

@@ -303,6 +303,15 @@ impl Files {
         files.filter(|file| file.may_hold(&wanted.window, wanted.projects.as_ref()))
     }
 
+    /// How many files may hold runs that are wanted for any reason.
+    pub(crate) fn n_wanted(&self, wanted: &[&Wanted]) -> usize {
+        let may_hold = |file: &&Arc<SourceFile>| {
+            let mut wanted = wanted.iter();
+            wanted.any(|one| file.may_hold(&one.window, one.projects.as_ref()))
+        };
+        self.files.iter().filter(may_hold).count()
+    }
+
     /// The wanted runs of these files as one canonical table, each once.
     pub(crate) fn runs(
         &self,

@@ -1,0 +1,392 @@
+//! Groups of runs: the same question asked of every group at once, in as many passes as the answer needs.
+//!
+//! Which runs there are (traces, or runs of a population) and whose usage counts is settled first, for
+//! all passes; then each pass is a plan over the question's files.
+
+use std::collections::BTreeSet;
+
+use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::datatypes::TimestampMicrosecondType;
+use datafusion::common::DataFusionError;
+use datafusion::logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder};
+use uuid::Uuid;
+
+use super::Engine;
+use super::question::{self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open};
+use crate::error::{Error, Result};
+use crate::plan::{self, RunFilter, Split};
+use crate::request::{Population, Request, Usage, Window};
+use crate::runs::Column;
+use crate::source::{Files, Source, Wanted};
+use crate::tally::{Rows, Tally};
+use crate::traces::USAGE;
+
+/// A group, and what is known of its runs.
+#[derive(Debug)]
+pub(crate) struct GroupRow {
+    /// What they have in common; none where they lack it.
+    pub(crate) labels: Vec<Option<String>>,
+    /// The first moment of their span of time.
+    pub(crate) start_us: Option<i64>,
+    pub(crate) tally: Tally,
+}
+
+/// A question about groups, settled.
+pub(crate) struct Groups<'a> {
+    question: Question<'a>,
+    runs: &'a Population,
+    /// The parts of the runs whose usage is counted alike.
+    parts: Vec<Units>,
+    /// The runs of a filter's root and of a trace's failures, whatever the window.
+    all: Wanted,
+    /// Those that may be children of the runs.
+    children: Wanted,
+    filter: Option<RunFilter>,
+    records: Option<BySubject>,
+}
+
+/// Runs that are counted alike.
+struct Units {
+    kind: Kind,
+    wanted: Wanted,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Traces, as their roots.
+    Roots,
+    /// Traces, built from their runs.
+    Built,
+    /// Runs with the usage that they carry.
+    Runs,
+    /// Runs with the usage that they carry but their children's.
+    OwnUsage,
+}
+
+/// Answers a question about groups: `ask` makes the passes.
+pub(crate) async fn split<T>(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    runs: &Population,
+    ask: impl AsyncFn(&mut Groups, &Tallied) -> Result<T, Stop>,
+) -> Result<(T, Tallied)> {
+    let mut skipped = Vec::new();
+    loop {
+        let attempt = async {
+            let (question, mut tallied) = open(engine, source, request, &mut skipped).await?;
+            let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
+            let answer = ask(&mut groups, &tallied).await?;
+            tallied.plans = groups.question.plans;
+            Ok((answer, tallied))
+        };
+        match attempt.await {
+            Ok((answer, tallied)) => return Ok((answer, Tallied { skipped, ..tallied })),
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Bad(files)) => skipped.extend(files),
+        }
+    }
+}
+
+impl<'a> Groups<'a> {
+    /// Settles which runs there are and whose usage counts.
+    async fn settle(
+        mut question: Question<'a>,
+        source: &Source,
+        request: &Request,
+        runs: &'a Population,
+        tallied: &mut Tallied,
+    ) -> Result<Self, Stop> {
+        let projects: BTreeSet<Uuid> = tallied.projects.keys().copied().collect();
+        let wanted = |window: Window, only_roots: bool| Wanted {
+            window,
+            projects: Some(projects.clone()),
+            only_roots,
+            newest: None,
+        };
+        question.filter_trees(request, &tallied.projects).await?;
+        let (mut of_roots, mut of_runs) = (projects.clone(), BTreeSet::new());
+        let is_of_traces = *runs == Population::Traces;
+        match request.usage {
+            Usage::Roots => {}
+            Usage::Own if is_of_traces => {
+                question::can_build(&tallied.projects)?;
+                (of_roots, of_runs) = (BTreeSet::new(), of_roots);
+            }
+            Usage::Own => (of_roots, of_runs) = (BTreeSet::new(), of_roots),
+            Usage::Auto if is_of_traces || runs.can_nest() => {
+                of_runs = question.own_only(request, &tallied.projects).await?;
+                of_roots.retain(|id| !of_runs.contains(id));
+            }
+            Usage::Auto => {}
+        }
+        for (id, project) in &mut tallied.projects {
+            project.usage = if of_runs.contains(id) {
+                Usage::Own
+            } else {
+                Usage::Roots
+            };
+        }
+        let filter = request.filter.as_ref().filter(|_| !is_of_traces);
+        let filter = filter.and_then(RunFilter::of_any_run);
+        let window = match &filter {
+            Some(filter) => request.window.both(filter.window()),
+            None => request.window,
+        };
+        let kinds = match (is_of_traces, runs.can_nest()) {
+            (true, _) => [(Kind::Roots, of_roots), (Kind::Built, of_runs)],
+            (false, true) => [(Kind::OwnUsage, of_roots), (Kind::Runs, of_runs)],
+            (false, false) => [
+                (Kind::Runs, projects.clone()),
+                (Kind::Runs, BTreeSet::new()),
+            ],
+        };
+        let mut parts = Vec::new();
+        for (kind, projects) in kinds {
+            if projects.is_empty() {
+                continue;
+            }
+            let base = match kind {
+                Kind::Roots => question.roots.clone(),
+                Kind::Built => wanted(question.window.widened(request.trace_span_us), false),
+                Kind::Runs | Kind::OwnUsage => wanted(window, false),
+            };
+            let base = Wanted {
+                projects: Some(projects),
+                ..base
+            };
+            let wanted = question.newest(base).await?;
+            parts.push(Units { kind, wanted });
+        }
+        let all_wanted = parts.iter().map(|part| &part.wanted);
+        tallied.n_files = question.files.n_wanted(&Vec::from_iter(all_wanted));
+        if !is_of_traces {
+            // What is asked of the root alone.
+            question.filters.of_root = RunFilter::of_all(&request.trace_filter);
+        }
+        let all = question.newest(wanted(Window::default(), false)).await?;
+        let children = wanted(request.window.widened(request.trace_span_us), false);
+        let children = question.newest(children).await?;
+        let records = source.feedback().map(question::by_subject).transpose()?;
+        Ok(Self {
+            question,
+            runs,
+            parts,
+            all,
+            children,
+            filter,
+            records,
+        })
+    }
+
+    /// Makes one pass: `read` gets every group, in no order, each once.
+    pub(crate) async fn pass<T: Default>(
+        &mut self,
+        split: &Split<'_>,
+        read: impl Fn(&mut T, GroupRow) -> Result<()>,
+    ) -> Result<T, Stop> {
+        let Self {
+            question,
+            runs,
+            parts,
+            all,
+            children,
+            filter,
+            records,
+        } = self;
+        let (filters, window) = (question.filters.clone(), question.window);
+        let plan = |files: &Files| {
+            let asked = Asked {
+                files,
+                filters: &filters,
+                split,
+                runs,
+                window: &window,
+                all,
+                children,
+                filter: filter.as_ref(),
+                records: records.as_ref(),
+            };
+            let units = parts.iter().map(|part| asked.units(part));
+            split.tally(units.collect::<Result<Vec<_>, DataFusionError>>()?)
+        };
+        let n_labels = split.by.len();
+        question
+            .step(plan, |_, sum, batch| {
+                read_groups(batch, n_labels, |row| read(sum, row))
+            })
+            .await
+    }
+
+    /// Whether feedback is the runs' own.
+    pub(crate) fn has_own_feedback(&self) -> bool {
+        self.records.is_none()
+    }
+}
+
+/// What a pass asks of some files.
+struct Asked<'a> {
+    files: &'a Files,
+    filters: &'a Filters,
+    split: &'a Split<'a>,
+    runs: &'a Population,
+    /// When traces start that are asked for.
+    window: &'a Window,
+    all: &'a Wanted,
+    children: &'a Wanted,
+    filter: Option<&'a RunFilter>,
+    records: Option<&'a BySubject>,
+}
+
+impl Asked<'_> {
+    /// Some of the runs with their labels.
+    fn units(&self, units: &Units) -> Result<LogicalPlan, DataFusionError> {
+        let mut columns = self.split.read(self.runs);
+        if self.split.asks_for_failed_traces() {
+            add(&mut columns, &plan::TRACED);
+        }
+        match units.kind {
+            Kind::Roots => {
+                let roots = self.filters.roots(self.files, &columns, &units.wanted)?;
+                self.split.roots(self.with_more(roots)?)
+            }
+            Kind::Built => {
+                add(&mut columns, &crate::traces::KEY);
+                add(&mut columns, &[Column::StartTime, Column::RunType]);
+                add(&mut columns, &USAGE);
+                let runs = self.filters.runs(self.files, &columns, &units.wanted)?;
+                self.split.built(self.with_more(runs)?, self.window)
+            }
+            Kind::Runs | Kind::OwnUsage => {
+                add(&mut columns, &plan::told_by(self.runs));
+                let of_root = self.of_root();
+                let is_joined = !of_root.is_empty();
+                if is_joined || !self.filters.is_empty() {
+                    add(&mut columns, &plan::TRACED);
+                }
+                let is_used = columns.iter().any(|column| USAGE.contains(column));
+                if is_used && units.kind == Kind::OwnUsage {
+                    add(&mut columns, &[Column::Id]);
+                }
+                let kept = columns.clone();
+                let read = self.filter.map_or(columns, |filter| filter.with_own(&kept));
+                let runs = self.files.runs(&read, &units.wanted)?;
+                let mut runs = plan::populated(runs, self.runs)?;
+                if !self.filters.is_empty() {
+                    runs = self
+                        .filters
+                        .of_their_traces(self.files, runs, &read, self.all)?;
+                }
+                if is_joined {
+                    runs = plan::with_facts(runs, self.facts_of_roots(&of_root)?)?;
+                }
+                if let Some(filter) = self.filter {
+                    runs = filter.kept(runs)?;
+                }
+                // Filters speak of what a run carries, not of its own part.
+                if is_used && units.kind == Kind::OwnUsage {
+                    let children = self.files.runs(&plan::of_children(), self.children)?;
+                    runs = plan::own_usage(runs, children)?;
+                }
+                self.split.runs(self.with_more(runs)?)
+            }
+        }
+    }
+
+    /// The columns of roots that keys or a filter read.
+    fn of_root(&self) -> Vec<Column> {
+        let of_filter = self.filter.map(RunFilter::of_root).unwrap_or_default();
+        let mut columns = self.split.read_of_roots();
+        add(&mut columns, of_filter);
+        columns
+    }
+
+    fn facts_of_roots(&self, columns: &[Column]) -> Result<LogicalPlan, DataFusionError> {
+        let mut read = columns.to_vec();
+        add(&mut read, &plan::TRACED);
+        let roots = Wanted {
+            only_roots: true,
+            ..self.all.clone()
+        };
+        let mut roots = self.files.runs(&read, &roots)?;
+        if self.split.asks_for_feedback() {
+            roots = self.with_feedback(roots)?;
+        }
+        let of_filter = self.filter.map(RunFilter::of_root).unwrap_or_default();
+        self.split.facts_of_roots(roots, of_filter)
+    }
+
+    /// Runs with what is asked of them beside their own columns.
+    fn with_more(&self, mut runs: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        if self.split.asks_for_failed_traces() {
+            let all = self.files.runs(&plan::failing(), self.all)?;
+            runs = plan::with_facts(runs, plan::failed_traces(all)?)?;
+        }
+        if self.split.asks_for_feedback() {
+            runs = self.with_feedback(runs)?;
+        }
+        Ok(runs)
+    }
+
+    /// Runs, which have their id, with the feedback of records, where there are any.
+    fn with_feedback(&self, runs: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let Some((on_runs, _)) = self.records else {
+            return Ok(runs);
+        };
+        LogicalPlanBuilder::new(runs)
+            .join(
+                feedback_table(on_runs)?,
+                JoinType::Left,
+                (vec![Column::Id.name()], vec![plan::FEEDBACK_RUN]),
+                None,
+            )?
+            .build()
+    }
+}
+
+fn add(columns: &mut Vec<Column>, more: &[Column]) {
+    for column in more {
+        if !columns.contains(column) {
+            columns.push(*column);
+        }
+    }
+}
+
+/// Rows of [`Split::tally`].
+fn read_groups(
+    batch: &RecordBatch,
+    n_labels: usize,
+    mut read: impl FnMut(GroupRow) -> Result<()>,
+) -> Result<()> {
+    let tallies = Rows::of(batch);
+    let labels = (0..n_labels).map(|place| column(batch, &plan::label(place)));
+    let labels = labels.collect::<Result<Vec<_>>>()?;
+    let texts: Vec<_> = labels
+        .iter()
+        .map(|labels| labels.as_string_view_opt())
+        .collect();
+    let buckets = batch.column_by_name(plan::BUCKET);
+    let buckets =
+        buckets.and_then(|buckets| buckets.as_primitive_opt::<TimestampMicrosecondType>());
+    for row in 0..batch.num_rows() {
+        let labels = texts.iter().map(|texts| {
+            let texts = texts.filter(|texts| texts.is_valid(row));
+            texts.map(|texts| texts.value(row).to_owned())
+        });
+        read(GroupRow {
+            labels: labels.collect(),
+            start_us: buckets.map(|buckets| buckets.value(row)),
+            tally: tallies.tally(row)?,
+        })?;
+    }
+    Ok(())
+}
+
+fn column<'b>(
+    batch: &'b RecordBatch,
+    name: &str,
+) -> Result<&'b datafusion::arrow::array::ArrayRef> {
+    batch.column_by_name(name).ok_or_else(|| Error::BadData {
+        problem: format!("no column {name}"),
+    })
+}

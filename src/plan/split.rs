@@ -1,0 +1,556 @@
+//! Split: runs → a tally for each group of them that has the same labels, and starts in the same span of
+//! time.
+//!
+//! Units (traces, or runs) come with the columns that are asked for; each gets its labels, a list where
+//! it can have several; then they are grouped. What is asked of a trace's root, of the trace as a whole
+//! or of a run's children comes by joins, which spill.
+
+use std::collections::BTreeSet;
+
+use datafusion::arrow::datatypes::DataType;
+use datafusion::common::{JoinType, Result};
+use datafusion::functions::core::expr_fn::{coalesce, nullif};
+use datafusion::functions_aggregate::expr_fn::{bool_or, max};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
+
+use super::filter::needed_key;
+use super::{measure, values};
+use crate::request::{Every, Key, Population, Window};
+use crate::runs::{Column, functions};
+use crate::tally::{TallyColumn, exact_sum, part_udaf};
+use crate::traces::{self, USAGE};
+
+/// How units are split, and what is tallied of each group.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Split<'a> {
+    /// What they are grouped by.
+    pub(crate) by: &'a [Key],
+    /// The spans of time that they are grouped by.
+    pub(crate) every: Option<&'a Every>,
+    /// What is tallied.
+    pub(crate) columns: &'a BTreeSet<TallyColumn>,
+    /// Whether feedback is the runs' own; else it comes by a join.
+    pub(crate) own_feedback: bool,
+}
+
+/// The column of a group's span of time: its first moment.
+pub(crate) const BUCKET: &str = "@bucket";
+/// Whether any run of the unit's trace failed; null where none did.
+pub(super) const TRACE_FAILED: &str = "@trace_failed";
+/// The feedback of records, JSON text like that of the runs' own.
+pub(crate) const FEEDBACK_TEXT: &str = "@feedback_text";
+/// Before the name of a column of the root.
+const OF_ROOT: &str = "root.";
+
+/// The column of a group's label of the key in a place.
+pub(crate) fn label(place: usize) -> String {
+    format!("@label{place}")
+}
+
+/// The column of the root that is called so in a run's row.
+pub(super) fn of_root(column: Column) -> String {
+    format!("{OF_ROOT}{}", column.name())
+}
+
+impl Split<'_> {
+    /// The columns of runs that it reads: for its keys, for what is tallied, for the joins that it needs.
+    pub(crate) fn read(&self, runs: &Population) -> Vec<Column> {
+        let mut columns = BTreeSet::from([Column::SessionId]);
+        for key in self.by {
+            match key {
+                Key::Root(_) if *runs != Population::Traces => columns.extend(super::TRACED),
+                Key::Root(key) => columns.extend(read_by(key)),
+                key => columns.extend(read_by(key)),
+            }
+        }
+        for column in self.columns {
+            match column {
+                TallyColumn::Feedback if !self.own_feedback => {
+                    columns.insert(Column::Id);
+                }
+                column => columns.extend(inputs(*column)),
+            }
+        }
+        columns.extend(self.every.map(|_| Column::StartTime));
+        let speaks_of_feedback = self.by.iter().any(|key| matches!(key, Key::Feedback(_)));
+        if speaks_of_feedback && !self.own_feedback {
+            columns.insert(Column::Id);
+        }
+        columns.into_iter().collect()
+    }
+
+    /// The columns of roots that it reads where the units are not the roots themselves.
+    pub(crate) fn read_of_roots(&self) -> Vec<Column> {
+        let of_roots = self.root_keys().flat_map(|(_, key)| read_by(key));
+        BTreeSet::from_iter(of_roots).into_iter().collect()
+    }
+
+    /// Whether it asks whether any run of a trace failed.
+    pub(crate) fn asks_for_failed_traces(&self) -> bool {
+        self.columns.contains(&TallyColumn::NErrorTraces)
+    }
+
+    /// Whether records of feedback must be joined, where feedback is not the runs' own.
+    pub(crate) fn asks_for_feedback(&self) -> bool {
+        let by = self.by.iter().any(|key| match key {
+            Key::Root(key) => matches!(**key, Key::Feedback(_)),
+            key => matches!(key, Key::Feedback(_)),
+        });
+        by || self.columns.contains(&TallyColumn::Feedback)
+    }
+
+    fn root_keys(&self) -> impl Iterator<Item = (usize, &Key)> {
+        let keys = self.by.iter().enumerate();
+        keys.filter_map(|(place, key)| match key {
+            Key::Root(key) => Some((place, &**key)),
+            _ => None,
+        })
+    }
+
+    /// Traces, as their roots' rows, with their labels.
+    pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
+        let labels = self.by.iter().enumerate().map(|(place, key)| {
+            let key = match key {
+                Key::Root(key) => key,
+                key => key,
+            };
+            self.label(key).alias(label(place))
+        });
+        self.labelled(roots, labels.collect())
+    }
+
+    /// Runs with their labels; the roots' come with them, as [`Self::facts_of_roots`] has them.
+    pub(crate) fn runs(&self, runs: LogicalPlan) -> Result<LogicalPlan> {
+        let labels = self.by.iter().enumerate().map(|(place, key)| match key {
+            Key::Root(key) => from_text(ident(label(place)), key).alias(label(place)),
+            key => self.label(key).alias(label(place)),
+        });
+        self.labelled(runs, labels.collect())
+    }
+
+    /// What is asked of roots, as facts of their traces: labels as text, and columns for a filter.
+    pub(crate) fn facts_of_roots(
+        &self,
+        roots: LogicalPlan,
+        filtered: &[Column],
+    ) -> Result<LogicalPlan> {
+        let labels = self
+            .root_keys()
+            .map(|(place, key)| (label(place), to_text(self.label(key), key)));
+        let columns = filtered.iter().map(|column| {
+            let value = ident(column.name());
+            let value = if *column == Column::Tags {
+                values::list_text(value)
+            } else {
+                value
+            };
+            (of_root(*column), value)
+        });
+        facts(roots, labels.chain(columns).collect())
+    }
+
+    /// Traces that are built from runs, and start in a window, with their labels.
+    pub(crate) fn built(&self, runs: LogicalPlan, window: &Window) -> Result<LogicalPlan> {
+        let mut kept: BTreeSet<Column> = self.measured().into_iter().collect();
+        kept.extend(traces::KEY);
+        kept.extend([Column::StartTime, Column::RunType]);
+        kept.extend(USAGE);
+        let kept: Vec<Column> = kept.into_iter().collect();
+        let labels = self.by.iter().enumerate().map(|(place, key)| {
+            let key = match key {
+                Key::Root(key) => key,
+                key => key,
+            };
+            (place, key)
+        });
+        let mut texts: Vec<String> = labels.clone().map(|(place, _)| label(place)).collect();
+        let labels_as_text = labels
+            .clone()
+            .map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
+        let more = self.more();
+        texts.extend(more.iter().map(|name| (*name).to_owned()));
+        let columns = kept.iter().map(|column| ident(column.name()));
+        let runs = LogicalPlanBuilder::new(runs)
+            .project(
+                columns
+                    .chain(more.iter().map(|name| ident(*name)))
+                    .chain(labels_as_text),
+            )?
+            .build()?;
+        let mut traces = LogicalPlanBuilder::new(traces::built(runs, &kept, &texts)?);
+        if let Some(within) = super::within(window) {
+            traces = traces.filter(within)?;
+        }
+        let labels =
+            labels.map(|(place, key)| from_text(ident(label(place)), key).alias(label(place)));
+        self.labelled(traces.build()?, labels.collect())
+    }
+
+    /// Narrows units to their labels, their span of time and what is tallied.
+    fn labelled(&self, units: LogicalPlan, labels: Vec<Expr>) -> Result<LogicalPlan> {
+        let bucket = self
+            .every
+            .map(|every| values::bucket(ident(Column::StartTime.name()), every).alias(BUCKET));
+        let measured = self.measured();
+        let measured = measured.iter().map(|column| ident(column.name()));
+        let more = self.more();
+        let all = labels.into_iter().chain(bucket).chain(measured);
+        let mut all: Vec<Expr> = all.chain(more.iter().map(|name| ident(*name))).collect();
+        if all.is_empty() {
+            // Rows need a column to be counted.
+            all.push(ident(Column::SessionId.name()));
+        }
+        LogicalPlanBuilder::new(units).project(all)?.build()
+    }
+
+    /// The canonical columns that tallies are made of.
+    fn measured(&self) -> Vec<Column> {
+        let columns = self.columns.iter();
+        let columns =
+            columns.filter(|column| self.own_feedback || **column != TallyColumn::Feedback);
+        let columns = columns.flat_map(|column| inputs(*column));
+        BTreeSet::from_iter(columns).into_iter().collect()
+    }
+
+    /// The other columns that they are made of.
+    fn more(&self) -> Vec<&'static str> {
+        let feedback = !self.own_feedback && self.columns.contains(&TallyColumn::Feedback);
+        let feedback = feedback.then_some(TallyColumn::Feedback.name());
+        let failed = self.asks_for_failed_traces().then_some(TRACE_FAILED);
+        feedback.into_iter().chain(failed).collect()
+    }
+
+    /// Labelled units of all kinds → a tally a group.
+    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+        let mut units = units.into_iter();
+        let Some(first) = units.next() else {
+            return Ok(None);
+        };
+        let mut plan = units.try_fold(LogicalPlanBuilder::new(first), LogicalPlanBuilder::union)?;
+        for (place, key) in self.by.iter().enumerate() {
+            if key.is_multiple() {
+                plan = plan.unnest_column(label(place))?;
+            }
+        }
+        let labels = (0..self.by.len()).map(|place| ident(label(place)));
+        let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
+        let feedback = ident(Column::FeedbackStats.name());
+        let composite = lit(false);
+        let tallies = self.columns.iter().map(|column| {
+            let tally = match column {
+                TallyColumn::Feedback if !self.own_feedback => {
+                    part_udaf::feedback_merge().call(vec![ident(column.name())])
+                }
+                column => measure(*column, &composite, &feedback)?,
+            };
+            Ok(tally.alias(column.name()))
+        });
+        let tallies = tallies.collect::<Result<Vec<_>>>()?;
+        plan.aggregate(groups, tallies)?.build().map(Some)
+    }
+
+    /// The label, or the labels, that a key gives a run.
+    fn label(&self, key: &Key) -> Expr {
+        let column = |column: Column| ident(column.name());
+        let named = |condition: Expr| when(condition, column(Column::Name)).end();
+        match key {
+            Key::Project => column(Column::SessionId),
+            Key::Name => column(Column::Name),
+            Key::RunType => column(Column::RunType),
+            Key::Status => column(Column::Status),
+            Key::Tag => values::labels(column(Column::Tags)),
+            Key::Metadata(path) => functions::path_text(column(Column::Metadata), path),
+            Key::Model => column(Column::Model),
+            Key::Provider => column(Column::Provider),
+            Key::User => column(Column::User),
+            Key::Thread => column(Column::Thread),
+            Key::Environment => column(Column::Environment),
+            Key::Version => column(Column::Version),
+            Key::Prompt => column(Column::Prompt),
+            Key::Step => named(is_step()).unwrap_or_else(|_| column(Column::Name)),
+            Key::Tool => named(column(Column::RunType).eq(lit("tool")))
+                .unwrap_or_else(|_| column(Column::Name)),
+            Key::Error => {
+                let class = values::error_class(column(Column::Error));
+                when(column(Column::IsError), class.clone())
+                    .end()
+                    .unwrap_or(class)
+            }
+            Key::TraceTier => column(Column::TraceTier),
+            Key::Example => nullif(column(Column::ReferenceExampleId), lit("")),
+            Key::Feedback(key) if self.own_feedback => {
+                values::feedback_labels(column(Column::FeedbackStats), key)
+            }
+            Key::Feedback(key) => values::feedback_labels(ident(FEEDBACK_TEXT), key),
+            Key::Root(key) => self.label(key),
+        }
+    }
+}
+
+/// Labels of a key as text, which a grouping can carry.
+fn to_text(labels: Expr, key: &Key) -> Expr {
+    if key.is_multiple() {
+        values::list_text(labels)
+    } else {
+        labels
+    }
+}
+
+fn from_text(text: Expr, key: &Key) -> Expr {
+    if key.is_multiple() {
+        values::labels(functions::texts(text, ""))
+    } else {
+        text
+    }
+}
+
+/// The columns of runs that a key reads.
+fn read_by(key: &Key) -> Vec<Column> {
+    match key {
+        Key::Project => vec![Column::SessionId],
+        Key::Name => vec![Column::Name],
+        Key::RunType => vec![Column::RunType],
+        Key::Status => vec![Column::Status],
+        Key::Tag => vec![Column::Tags],
+        Key::Metadata(_) => vec![Column::Metadata],
+        Key::Model => vec![Column::Model],
+        Key::Provider => vec![Column::Provider],
+        Key::User => vec![Column::User],
+        Key::Thread => vec![Column::Thread],
+        Key::Environment => vec![Column::Environment],
+        Key::Version => vec![Column::Version],
+        Key::Prompt => vec![Column::Prompt],
+        Key::Step => [STEP.as_slice(), &[Column::Name]].concat(),
+        Key::Tool => vec![Column::Name, Column::RunType],
+        Key::Error => vec![Column::Error, Column::IsError],
+        Key::TraceTier => vec![Column::TraceTier],
+        Key::Example => vec![Column::ReferenceExampleId],
+        Key::Feedback(_) => vec![Column::FeedbackStats],
+        Key::Root(key) => read_by(key),
+    }
+}
+
+/// The columns that tell whether a run is a direct child of its trace's root.
+const STEP: [Column; 3] = [Column::ParentRunId, Column::TraceId, Column::IsRoot];
+
+fn is_step() -> Expr {
+    let parent = ident(Column::ParentRunId.name());
+    traces::is_below_root().and(parent.eq(ident(Column::TraceId.name())))
+}
+
+/// The columns that tell whether a run is one of a population.
+pub(crate) fn told_by(runs: &Population) -> Vec<Column> {
+    match runs {
+        Population::Traces => vec![Column::IsRoot],
+        Population::Type(_) => vec![Column::RunType],
+        Population::Steps => STEP.to_vec(),
+        Population::All => Vec::new(),
+    }
+}
+
+/// Those of the runs that are of a population.
+pub(crate) fn populated(runs: LogicalPlan, population: &Population) -> Result<LogicalPlan> {
+    let is_one = match population {
+        Population::All => return Ok(runs),
+        Population::Traces => ident(Column::IsRoot.name()),
+        Population::Type(run_type) => ident(Column::RunType.name()).eq(lit(run_type.as_str())),
+        Population::Steps => is_step(),
+    };
+    LogicalPlanBuilder::new(runs).filter(is_one)?.build()
+}
+
+/// The columns of runs that a tally's column is made of.
+fn inputs(column: TallyColumn) -> Vec<Column> {
+    use TallyColumn as T;
+    match column {
+        T::NTraces | T::NErrorTraces => vec![],
+        T::NErrors => vec![Column::IsError],
+        T::NCompleted => vec![Column::EndTime],
+        T::NStreamed => vec![Column::EndTime, Column::FirstTokenTime],
+        T::NCompositeUsage => [USAGE.as_slice(), &[Column::RunType]].concat(),
+        T::LatencyUs | T::LatencySum | T::LatencyN => vec![Column::StartTime, Column::EndTime],
+        T::FirstTokenUs | T::FirstTokenSum | T::FirstTokenN => {
+            vec![Column::StartTime, Column::FirstTokenTime]
+        }
+        T::TotalTokens | T::TotalTokensEach | T::TotalTokensSum | T::TotalTokensN => {
+            vec![Column::TotalTokens]
+        }
+        T::PromptTokens | T::PromptTokensEach | T::PromptTokensSum | T::PromptTokensN => {
+            vec![Column::PromptTokens]
+        }
+        T::CompletionTokens
+        | T::CompletionTokensEach
+        | T::CompletionTokensSum
+        | T::CompletionTokensN => vec![Column::CompletionTokens],
+        T::TotalCost | T::TotalCostEach | T::TotalCostSum | T::TotalCostN => {
+            vec![Column::TotalCost]
+        }
+        T::PromptCost => vec![Column::PromptCost],
+        T::CompletionCost => vec![Column::CompletionCost],
+        T::LastStartUs | T::FirstStartUs => vec![Column::StartTime],
+        T::TraceTier => vec![Column::TraceTier],
+        T::Feedback => vec![Column::FeedbackStats],
+        T::PaceEach
+        | T::PaceSum
+        | T::PaceN
+        | T::TokenTimeEach
+        | T::TokenTimeSum
+        | T::TokenTimeN => vec![
+            Column::FirstTokenTime,
+            Column::EndTime,
+            Column::CompletionTokens,
+        ],
+        T::CachedTokens => vec![Column::CachedTokens],
+        T::ReasoningTokens => vec![Column::ReasoningTokens],
+        T::CachedCost => vec![Column::CachedCost],
+        T::ReasoningCost => vec![Column::ReasoningCost],
+    }
+}
+
+const FACT_PROJECT: &str = "@project of fact";
+const FACT_TRACE: &str = "@trace of fact";
+
+/// Facts of traces, a row each: of several rows of one trace the greatest values.
+fn facts(rows: LogicalPlan, columns: Vec<(String, Expr)>) -> Result<LogicalPlan> {
+    let trace = [
+        ident(Column::SessionId.name()).alias(FACT_PROJECT),
+        needed_key().alias(FACT_TRACE),
+    ];
+    let values = columns
+        .iter()
+        .map(|(name, value)| value.clone().alias(name));
+    let rows = LogicalPlanBuilder::new(rows)
+        .project(trace.into_iter().chain(values))?
+        .build()?;
+    let is_boolean = |name: &str| {
+        let field = rows.schema().field_with_unqualified_name(name);
+        field.is_ok_and(|field| *field.data_type() == DataType::Boolean)
+    };
+    let greatest = columns.iter().map(|(name, _)| {
+        let value = ident(name);
+        let greatest = if is_boolean(name) {
+            bool_or(value)
+        } else {
+            max(value)
+        };
+        greatest.alias(name)
+    });
+    let greatest: Vec<Expr> = greatest.collect();
+    LogicalPlanBuilder::new(rows)
+        .aggregate([ident(FACT_PROJECT), ident(FACT_TRACE)], greatest)?
+        .build()
+}
+
+/// The columns of runs that [`failed_traces()`] reads.
+pub(crate) fn failing() -> Vec<Column> {
+    [super::TRACED.as_slice(), &[Column::IsError]].concat()
+}
+
+/// Runs → the traces in which any failed, as facts.
+pub(crate) fn failed_traces(runs: LogicalPlan) -> Result<LogicalPlan> {
+    let failed = LogicalPlanBuilder::new(runs)
+        .filter(ident(Column::IsError.name()))?
+        .build()?;
+    facts(failed, vec![(TRACE_FAILED.to_owned(), lit(true))])
+}
+
+/// Runs with the facts of their traces, if there are any, beside their own columns.
+pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<LogicalPlan> {
+    const PROJECT: &str = "@project of trace";
+    const TRACE: &str = "@trace";
+    let names = |plan: &LogicalPlan| -> Vec<String> {
+        let fields = plan.schema().fields().iter();
+        fields.map(|field| field.name().clone()).collect()
+    };
+    let own = names(&runs);
+    let known = names(&facts).into_iter();
+    let known = known.filter(|name| ![FACT_PROJECT, FACT_TRACE].contains(&name.as_str()));
+    let known: Vec<Expr> = known
+        .map(|name| match name.strip_prefix(OF_ROOT) {
+            Some(column) if column == Column::Tags.name() => {
+                functions::texts(ident(&name), column).alias(name)
+            }
+            _ => ident(name),
+        })
+        .collect();
+    let runs = LogicalPlanBuilder::new(runs)
+        .project(own.iter().map(ident).chain([
+            ident(Column::SessionId.name()).alias(PROJECT),
+            needed_key().alias(TRACE),
+        ]))?
+        .build()?;
+    LogicalPlanBuilder::new(runs)
+        .join(
+            facts,
+            JoinType::Left,
+            (vec![PROJECT, TRACE], vec![FACT_PROJECT, FACT_TRACE]),
+            None,
+        )?
+        .project(own.iter().map(ident).chain(known))?
+        .build()
+}
+
+/// The columns of runs that [`own_usage()`] reads of children.
+pub(crate) fn of_children() -> Vec<Column> {
+    [[Column::SessionId, Column::ParentRunId].as_slice(), &USAGE].concat()
+}
+
+/// Runs, which contain what their children used, with what they used themselves. They have their id.
+pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
+    const PROJECT: &str = "@project of parent";
+    const PARENT: &str = "@parent";
+    const ID: &str = "@id";
+    let parent = || ident(Column::ParentRunId.name());
+    let below = |column: Column| format!("@below.{}", column.name());
+    let used = USAGE.map(|column| ident(column.name()).is_not_null());
+    let used = used
+        .into_iter()
+        .reduce(Expr::or)
+        .unwrap_or_else(|| lit(false));
+    let sums = USAGE.map(|column| {
+        let sum = exact_sum().call(vec![ident(column.name())]);
+        sum.alias(below(column))
+    });
+    let children = LogicalPlanBuilder::new(children)
+        .filter(
+            parent()
+                .is_not_null()
+                .and(parent().not_eq(lit("")))
+                .and(used),
+        )?
+        .aggregate(
+            [
+                ident(Column::SessionId.name()).alias(PROJECT),
+                functions::id_bits(parent()).alias(PARENT),
+            ],
+            sums,
+        )?
+        .build()?;
+    let fields = runs.schema().fields().iter();
+    let names: Vec<String> = fields.map(|field| field.name().clone()).collect();
+    let own = names.iter().map(|name| {
+        let Some(column) = USAGE.iter().find(|column| column.name() == name) else {
+            return Ok(ident(name));
+        };
+        let (total, below) = (ident(name), ident(below(*column)));
+        let or_nothing = |value: Expr| coalesce(vec![value, lit(0_i64)]);
+        let below_in_whole = cast(below.clone(), DataType::Int64);
+        let own = or_nothing(total.clone()) - or_nothing(below_in_whole);
+        let is_any = total.is_not_null().or(below.is_not_null());
+        when(is_any, own).end().map(|own| own.alias(name))
+    });
+    let own = own.collect::<Result<Vec<_>>>()?;
+    let columns = names.iter().map(ident);
+    let runs = LogicalPlanBuilder::new(runs)
+        .project(columns.chain([functions::id_bits(ident(Column::Id.name())).alias(ID)]))?
+        .build()?;
+    LogicalPlanBuilder::new(runs)
+        .join(
+            children,
+            JoinType::Left,
+            (vec![Column::SessionId.name(), ID], vec![PROJECT, PARENT]),
+            None,
+        )?
+        .project(own)?
+        .build()
+}
