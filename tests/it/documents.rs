@@ -165,7 +165,9 @@ fn request(question: &Question) -> Option<Request> {
             UsageFrom::Roots => Usage::Roots,
             UsageFrom::Own => Usage::Own,
         },
+        trace_span_us: question.trace_span_us,
         filter: question.filter.clone(),
+        trace_filter: question.trace_filter.clone(),
         tree_filter: question.tree_filter.clone(),
         ..Request::default()
     })

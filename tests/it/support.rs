@@ -15,6 +15,7 @@ pub(crate) mod llmperf;
 pub(crate) mod mirror;
 pub(crate) mod reference;
 pub(crate) mod run;
+pub(crate) mod stats;
 pub(crate) mod write;
 
 /// So many cases, a short search for a small one that fails, and no file that keeps it.

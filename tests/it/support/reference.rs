@@ -72,8 +72,12 @@ pub(crate) struct Question {
     pub(crate) project: Option<Uuid>,
     pub(crate) stats: bool,
     pub(crate) usage: UsageFrom,
-    /// What the root of a trace must be.
+    /// How long before and after the window runs may start that belong to a trace in it.
+    pub(crate) trace_span_us: i64,
+    /// What the root of a trace must be; of other runs, what each must be itself.
     pub(crate) filter: Option<Filter>,
+    /// What the root of a trace must be, apart.
+    pub(crate) trace_filter: Option<Filter>,
     /// What any of its runs must be, whatever the window.
     pub(crate) tree_filter: Option<Filter>,
     /// Costs as JSON numbers instead of strings.
@@ -106,7 +110,9 @@ impl Default for Question {
             project: None,
             stats: true,
             usage: UsageFrom::Auto,
+            trace_span_us: DAY_US,
             filter: None,
+            trace_filter: None,
             tree_filter: None,
             cost_number: false,
             metadata: Vec::new(),
@@ -220,20 +226,21 @@ pub(crate) fn newest<'a>(records: &[(&'a Run, (i64, &str))]) -> Vec<&'a Run> {
 }
 
 /// A run as its file has it, and what the file makes of it.
-struct Row {
+#[derive(Debug)]
+pub(super) struct Row {
     /// Without what the file's columns do not hold.
-    run: Run,
+    pub(super) run: Run,
     /// Total, prompt, completion.
-    costs: [Option<BigInt>; 3],
-    is_root: bool,
-    is_error: bool,
-    trace: Option<Uuid>,
+    pub(super) costs: [Option<BigInt>; 3],
+    pub(super) is_root: bool,
+    pub(super) is_error: bool,
+    pub(super) trace: Option<Uuid>,
     /// The columns that the file has, of those that matter; `errors` where it says which runs failed,
     /// `traces` where it says which belong together.
-    knows: BTreeSet<&'static str>,
+    pub(super) knows: BTreeSet<&'static str>,
 }
 
-fn rows(runs: &[Run], question: &Question) -> Vec<Row> {
+pub(super) fn rows(runs: &[Run], question: &Question) -> Vec<Row> {
     let all_in_one = FileForm {
         rows: (0..runs.len()).collect(),
         cost_form: question.cost_form,
@@ -344,7 +351,7 @@ fn without(run: &Run, dropped: &[&str]) -> Run {
 }
 
 impl Row {
-    fn tokens(&self) -> [Option<i64>; 3] {
+    pub(super) fn tokens(&self) -> [Option<i64>; 3] {
         let run = &self.run;
         [run.total_tokens, run.prompt_tokens, run.completion_tokens]
     }
@@ -361,21 +368,26 @@ impl Row {
 }
 
 /// What counts as one: a root run, or a trace that is built from its runs.
-struct Trace {
-    start_us: i64,
-    end_us: Option<i64>,
-    first_token_us: Option<i64>,
-    is_error: bool,
+pub(super) struct Trace<'a> {
+    pub(super) id: Option<Uuid>,
+    /// One of its roots.
+    pub(super) root: Option<&'a Row>,
+    pub(super) start_us: i64,
+    pub(super) end_us: Option<i64>,
+    pub(super) first_token_us: Option<i64>,
+    pub(super) is_error: bool,
     tier: Option<String>,
-    feedback: Option<String>,
-    tokens: [Option<i64>; 3],
-    costs: [Option<BigInt>; 3],
+    pub(super) feedback: Option<String>,
+    pub(super) tokens: [Option<i64>; 3],
+    pub(super) costs: [Option<BigInt>; 3],
 }
 
-impl Trace {
+impl<'a> Trace<'a> {
     /// A root run as it is.
-    fn of_root(row: &Row) -> Self {
+    fn of_root(row: &'a Row) -> Self {
         Self {
+            id: row.trace,
+            root: Some(row),
             start_us: row.run.start_us,
             end_us: row.run.end_us,
             first_token_us: row.run.first_token_us,
@@ -389,8 +401,8 @@ impl Trace {
 
     /// The usage of all its runs; all else is its root's. Without a root it lasts from the earliest
     /// start to the latest end. Of several roots, the least time or the greatest text counts.
-    fn built(rows: &[&Row]) -> Self {
-        let roots: Vec<&Row> = rows.iter().filter(|row| row.is_root).copied().collect();
+    fn built(rows: &[&'a Row]) -> Self {
+        let roots: Vec<&'a Row> = rows.iter().filter(|row| row.is_root).copied().collect();
         let timed = if roots.is_empty() { rows } else { &roots };
         let greatest = |of: fn(&Run) -> &Option<String>| {
             roots.iter().filter_map(|row| of(&row.run).clone()).max()
@@ -407,6 +419,8 @@ impl Trace {
             (!values.is_empty()).then(|| values.into_iter().sum())
         };
         Self {
+            id: rows[0].trace,
+            root: roots.first().copied(),
             start_us: timed.iter().map(|row| row.run.start_us).min().unwrap(),
             end_us: timed.iter().filter_map(|row| row.run.end_us).max(),
             first_token_us: timed.iter().filter_map(|row| row.run.first_token_us).min(),
@@ -420,7 +434,7 @@ impl Trace {
 }
 
 /// Whether a moment lies in the question's window, made longer on either side.
-fn is_in(start_us: i64, question: &Question, by_us: i64) -> bool {
+pub(super) fn is_in(start_us: i64, question: &Question, by_us: i64) -> bool {
     question
         .since_us
         .is_none_or(|since| start_us >= since - by_us)
@@ -429,39 +443,66 @@ fn is_in(start_us: i64, question: &Question, by_us: i64) -> bool {
             .is_none_or(|until| start_us < until + by_us)
 }
 
-/// Whether traces are built from their runs: where that is asked for, or where no root but single calls
-/// of a model carries usage while other runs do.
-fn is_built(rows: &[&Row], roots: &[&Row], question: &Question) -> bool {
+/// Whether traces are built from their runs: where that is asked for, or where no root in the window but
+/// single calls of a model carries usage while other runs do.
+pub(super) fn is_built(rows: &[&Row], question: &Question) -> bool {
     match question.usage {
         UsageFrom::Roots => return false,
         UsageFrom::Own => return true,
         UsageFrom::Auto => {}
     }
     let is_llm = |row: &Row| row.run.run_type.as_deref() == Some("llm");
-    let mut roots = roots.iter();
+    let starts_in = |row: &Row, by_us| is_in(row.run.start_us, question, by_us);
+    let mut roots = rows.iter().filter(|row| row.is_root && starts_in(row, 0));
+    let span_us = question.trace_span_us;
     let mut below = rows
         .iter()
-        .filter(|row| !row.is_root && is_in(row.run.start_us, question, DAY_US));
+        .filter(|row| !row.is_root && starts_in(row, span_us));
     rows.iter().all(|row| row.knows.contains("traces"))
         && !roots.any(|row| !is_llm(row) && row.carries_usage())
         && below.any(|row| row.carries_usage())
 }
 
-/// The traces that start in the window, built from the runs of a day more on either side.
-fn build(rows: &[&Row], question: &Question, is_kept: impl Fn(&Row) -> bool) -> Vec<Trace> {
+/// Whether a trace is one that is asked for, by its root.
+fn is_kept(root: &Row, rows: &[&Row], question: &Question) -> bool {
+    let keeps = |filter: &Filter| evaluate::keeps(filter, &root.run, Some(&root.run));
+    question.filter.as_ref().is_none_or(keeps)
+        && question.trace_filter.as_ref().is_none_or(keeps)
+        && tree_is_kept(root, rows, question)
+}
+
+/// Whether any run of the same trace is what one must be.
+pub(super) fn tree_is_kept(row: &Row, rows: &[&Row], question: &Question) -> bool {
+    let mut of_trace = rows.iter().filter(|other| other.trace == row.trace);
+    let filter = question.tree_filter.as_ref();
+    filter.is_none_or(|filter| of_trace.any(|row| evaluate::keeps(filter, &row.run, None)))
+}
+
+/// The traces of one project that are asked for: its roots, or what is built from its runs.
+pub(super) fn traces<'a>(rows: &[&'a Row], question: &Question, is_built: bool) -> Vec<Trace<'a>> {
+    if is_built {
+        return build(rows, question);
+    }
+    let roots = rows.iter().filter(|row| {
+        row.is_root && is_in(row.run.start_us, question, 0) && is_kept(row, rows, question)
+    });
+    roots.map(|row| Trace::of_root(row)).collect()
+}
+
+/// The traces that start in the window, built from the runs of a span more on either side.
+fn build<'a>(rows: &[&'a Row], question: &Question) -> Vec<Trace<'a>> {
     let mut by_trace: BTreeMap<Uuid, Vec<&Row>> = BTreeMap::new();
     for row in rows
         .iter()
-        .filter(|row| is_in(row.run.start_us, question, DAY_US))
+        .filter(|row| is_in(row.run.start_us, question, question.trace_span_us))
     {
         by_trace.entry(row.trace.unwrap()).or_default().push(row);
     }
-    let is_asked = question.filter.is_some() || question.tree_filter.is_some();
-    let kept = by_trace.values().filter(|rows| {
-        let mut asked = rows
-            .iter()
-            .filter(|row| row.is_root || question.filter.is_none());
-        !is_asked || asked.any(|row| is_kept(row))
+    let asks_roots = question.filter.is_some() || question.trace_filter.is_some();
+    let is_asked = asks_roots || question.tree_filter.is_some();
+    let kept = by_trace.values().filter(|of_trace| {
+        let mut asked = of_trace.iter().filter(|row| row.is_root || !asks_roots);
+        !is_asked || asked.any(|row| is_kept(row, rows, question))
     });
     let traces = kept.map(|rows| Trace::built(rows));
     traces
@@ -484,22 +525,8 @@ fn session(id: Uuid, rows: &[&Row], question: &Question) -> (i64, Expected) {
         .filter(|row| row.is_root && is_in(row.run.start_us, question, 0))
         .copied()
         .collect();
-    let is_built = question.stats && is_built(rows, &roots, question);
-    let is_kept = |root: &Row| {
-        let keeps = |filter: &Filter| evaluate::keeps(filter, &root.run, Some(&root.run));
-        let mut of_trace = rows.iter().filter(|row| row.trace == root.trace);
-        question.filter.as_ref().is_none_or(keeps)
-            && question
-                .tree_filter
-                .as_ref()
-                .is_none_or(|filter| of_trace.any(|row| evaluate::keeps(filter, &row.run, None)))
-    };
-    let traces: Vec<Trace> = if is_built {
-        build(rows, question, is_kept)
-    } else {
-        let kept = roots.iter().filter(|row| is_kept(row));
-        kept.map(|row| Trace::of_root(row)).collect()
-    };
+    let is_built = question.stats && is_built(rows, question);
+    let traces = traces(rows, question, is_built);
     let earliest_us = rows.iter().map(|row| row.run.start_us).min().unwrap();
     let start_us = given_us("start_time").unwrap_or(earliest_us);
     let time = |at: Option<i64>| at.map_or(Value::Null, |at| written_time(at).into());
@@ -704,21 +731,32 @@ fn set_feedback(
             }
         }
     } else {
-        for text in traces.iter().filter_map(|trace| trace.feedback.as_deref()) {
-            let summaries: BTreeMap<String, Summary> = serde_json::from_str(text).unwrap();
-            for (key, summary) in summaries {
-                add_summary(of_runs.entry(key).or_default(), summary);
-            }
-        }
+        let texts = traces.iter().filter_map(|trace| trace.feedback.as_deref());
+        texts.for_each(|text| add_summaries(&mut of_runs, text));
     }
-    let written = |tallies: BTreeMap<String, Tally>| {
-        let entries = tallies
-            .into_iter()
-            .map(|(key, tally)| (key, feedback(&tally)));
-        Value::Object(entries.collect())
-    };
     document["feedback_stats"] = written(of_runs);
     document["session_feedback_stats"] = written(of_session);
+}
+
+/// The feedback of runs by their own summaries, a key each.
+pub(super) fn feedback_stats<'t>(summaries: impl Iterator<Item = &'t str>) -> Value {
+    let mut tallies = BTreeMap::new();
+    summaries.for_each(|text| add_summaries(&mut tallies, text));
+    written(tallies)
+}
+
+fn written(tallies: BTreeMap<String, Tally>) -> Value {
+    let entries = tallies
+        .into_iter()
+        .map(|(key, tally)| (key, feedback(&tally)));
+    Value::Object(entries.collect())
+}
+
+fn add_summaries(tallies: &mut BTreeMap<String, Tally>, text: &str) {
+    let summaries: BTreeMap<String, Summary> = serde_json::from_str(text).unwrap();
+    for (key, summary) in summaries {
+        add_summary(tallies.entry(key).or_default(), summary);
+    }
 }
 
 fn add_record(tallies: &mut BTreeMap<String, Tally>, record: &Value) {
@@ -812,7 +850,7 @@ fn feedback(tally: &Tally) -> Value {
     })
 }
 
-fn record_of<'a>(id: &str, question: &'a Question) -> Option<&'a Value> {
+pub(super) fn record_of<'a>(id: &str, question: &'a Question) -> Option<&'a Value> {
     question.metadata.iter().find(|record| record["id"] == id)
 }
 

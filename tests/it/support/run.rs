@@ -6,6 +6,8 @@
 //! `any_unruly_runs` has nulls anywhere and costs that differ by a pico-dollar
 //! between their forms; its answer depends on the files (`Question::files`).
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, SecondsFormat};
 use proptest::collection::vec;
 use proptest::option;
@@ -165,8 +167,16 @@ struct Trace {
     tenant: usize,
     root: Facts,
     root_is_missing: bool,
-    /// The number chooses the parent among the runs made before.
-    children: Vec<(usize, Facts)>,
+    children: Vec<Child>,
+}
+
+#[derive(Debug, Clone)]
+struct Child {
+    /// Chooses the parent among the runs made before.
+    choice: usize,
+    /// The export does not have the parent.
+    is_orphan: bool,
+    facts: Facts,
 }
 
 /// Everything of a run that does not depend on other runs.
@@ -183,7 +193,8 @@ struct Facts {
     run_type: Option<&'static str>,
     trace_tier: Option<&'static str>,
     tags: Option<Vec<&'static str>>,
-    extra: Option<&'static str>,
+    extra: Option<String>,
+    example: Option<u64>,
     /// Bits 0 to 3: `is_root`, `dotted_order`, `trace_id`, `parent_run_id` is
     /// null, where the tone allows it.
     holes: u8,
@@ -209,7 +220,7 @@ fn trace(n_projects: usize, tone: Tone) -> impl Strategy<Value = Trace> {
         rarely(20).prop_map(usize::from),
         facts(tone),
         rarely(20),
-        vec((0..4usize, facts(tone)), 0..4),
+        vec(child(tone), 0..4),
     )
         .prop_map(|(project, tenant, root, root_is_missing, children)| Trace {
             project,
@@ -218,6 +229,16 @@ fn trace(n_projects: usize, tone: Tone) -> impl Strategy<Value = Trace> {
             root_is_missing,
             children,
         })
+}
+
+fn child(tone: Tone) -> impl Strategy<Value = Child> {
+    (0..4usize, proptest::bool::weighted(0.05), facts(tone)).prop_map(
+        |(choice, is_orphan, facts)| Child {
+            choice,
+            is_orphan,
+            facts,
+        },
+    )
 }
 
 fn facts(tone: Tone) -> impl Strategy<Value = Facts> {
@@ -231,12 +252,8 @@ fn facts(tone: Tone) -> impl Strategy<Value = Facts> {
         option::of(select(vec!["chain", "llm", "tool", "retriever"])),
         option::of(select(vec!["longlived", "shortlived", "shortlived"])),
         option::of(vec(select(vec!["prod", "b c", "\u{fc}\"q\""]), 0..3)),
-        option::of(select(vec![
-            r#"{"metadata": {"user": "u1", "session_id": "t1"}, "runtime": {}}"#,
-            r#"{"runtime": {}, "metadata": {"user": "u2", "n": 3, "x": 1.50, "flag": true, "none": null, "thread_id": 7, "deep": {"a": 1, "b": [1, {"c": 2}]}}}"#,
-            r#"{"metadata": null}"#,
-            "{}",
-        ])),
+        option::of(extra()),
+        option::weighted(0.2, 0..3u64),
     );
     let holes = prop_oneof![6 => Just(0u8), 2 => any::<u8>()];
     (when, outcome(tone), usage, feedback_stats(), labels, holes).prop_map(
@@ -253,10 +270,75 @@ fn facts(tone: Tone) -> impl Strategy<Value = Facts> {
             trace_tier: labels.2,
             tags: labels.3,
             extra: labels.4,
+            example: labels.5,
             holes,
         },
     )
 }
+
+/// Some that filters ask for, and some with what runs are grouped by.
+fn extra() -> impl Strategy<Value = String> {
+    let fixed = select(vec![
+        r#"{"metadata": {"user": "u1", "session_id": "t1"}, "runtime": {}}"#,
+        r#"{"runtime": {}, "metadata": {"user": "u2", "n": 3, "x": 1.50, "flag": true, "none": null, "thread_id": 7, "deep": {"a": 1, "b": [1, {"c": 2}]}}}"#,
+        r#"{"metadata": null}"#,
+        "{}",
+    ]);
+    let member = select(METADATA.to_vec()).prop_flat_map(|(key, values)| {
+        let values = values.to_vec();
+        select(values).prop_map(move |value| (key, value))
+    });
+    let members = vec(member, 1..12).prop_map(|members| {
+        let by_key: BTreeMap<&str, &str> = members.into_iter().collect();
+        let members = by_key.iter();
+        let members: Vec<String> = members
+            .map(|(key, value)| format!("{}: {value}", json!(key)))
+            .collect();
+        format!(r#"{{"metadata": {{{}}}}}"#, members.join(", "))
+    });
+    prop_oneof![1 => fixed.prop_map(str::to_owned), 1 => members]
+}
+
+/// Members of metadata and what they may be, as JSON.
+const METADATA: [(&str, &[&str]); 18] = [
+    (
+        "team",
+        &[
+            r#""red""#,
+            r#""blue""#,
+            r#""""#,
+            "7",
+            "1.50",
+            "true",
+            "null",
+        ],
+    ),
+    (
+        "a",
+        &[
+            r#"{"b": "below"}"#,
+            r#"{"b": {"c": 1e3}}"#,
+            r#"{"b.c": "at once", "b": {"c": "in two"}}"#,
+            r#""no object""#,
+        ],
+    ),
+    ("a.b", &[r#""whole""#, "null", r#"{"c": "of the whole"}"#]),
+    ("ls_model_name", &[r#""gpt""#, r#""opus""#, "null"]),
+    ("model_name", &[r#""gpt""#, r#""old""#]),
+    ("model", &[r#""gpt""#, "{}"]),
+    ("ls_provider", &[r#""one""#, "[]"]),
+    ("provider", &[r#""one""#, r#""other""#]),
+    ("user_id", &[r#""u1""#, r#""u3""#, "12345"]),
+    ("user", &[r#""u1""#, r#""u2""#]),
+    ("thread_id", &[r#""t1""#, r#""t2""#]),
+    ("conversation_id", &[r#""t3""#, "false"]),
+    ("environment", &[r#""prod""#, r#""staging""#]),
+    ("env", &[r#""prod""#, "-5"]),
+    ("revision_id", &[r#""r1""#, "null"]),
+    ("version", &[r#""1.0""#, "2", "2.0"]),
+    ("release", &[r#""r1""#]),
+    ("lc_hub_repo", &[r#""greet""#]),
+];
 
 fn start() -> impl Strategy<Value = i64> {
     let midnight = (0..=N_DAYS).prop_map(|day| day * DAY_US);
@@ -292,7 +374,13 @@ fn outcome(tone: Tone) -> impl Strategy<Value = (Option<&'static str>, Option<&'
         (Some("success"), Some("a warning that failed nothing")),
         (Some("error"), Some(limited)),
         (Some("error"), Some("TimeoutError: no answer")),
+        (Some("error"), Some("ValueError: x")),
+        (Some("error"), Some(" Timeout (5s): late")),
+        (Some("error"), Some("")),
         (Some("error"), None),
+        (Some("success"), None),
+        (Some("success"), None),
+        (Some("success"), None),
         (Some("pending"), None),
         (None, None),
     ];
@@ -438,9 +526,13 @@ fn grow(trace: Trace, tone: Tone, n_ids: &mut u64, runs: &mut Vec<Run>) {
         }
         runs.push(root);
     }
-    for (choice, mut facts) in trace.children {
+    for child in trace.children {
         let id = next_id();
-        let (parent, ancestors, order) = family[choice % family.len()].clone();
+        let mut facts = child.facts;
+        let (mut parent, ancestors, order) = family[child.choice % family.len()].clone();
+        if child.is_orphan {
+            parent = scattered_id(0x0a00_0000 + facts.start_us.unsigned_abs());
+        }
         let lineage: Vec<Uuid> = ancestors.into_iter().chain([parent]).collect();
         facts.start_us = root_start_us + facts.start_us % (2 * HOUR_US);
         let order = format!("{order}.{}", segment(facts.start_us, id));
@@ -472,6 +564,7 @@ fn run_of(facts: Facts, id: Uuid, (tenant_id, session_id): (Uuid, Uuid)) -> Run 
         start_us: facts.start_us,
         end_us: facts.duration_us.map(|span| facts.start_us + span),
         first_token_us: facts.first_token_after_us.map(|span| facts.start_us + span),
+        reference_example_id: facts.example.map(|n| scattered_id(0xe8a_0000 + n)),
         status: text(facts.outcome.0),
         error: text(facts.outcome.1),
         trace_tier: text(facts.trace_tier),
@@ -488,7 +581,7 @@ fn run_of(facts: Facts, id: Uuid, (tenant_id, session_id): (Uuid, Uuid)) -> Run 
         tags: facts
             .tags
             .map(|tags| tags.into_iter().map(str::to_owned).collect()),
-        extra: text(facts.extra),
+        extra: facts.extra,
         feedback_stats: facts.feedback_stats,
         total_tokens,
         prompt_tokens,
