@@ -3,6 +3,7 @@
 
 mod config;
 mod demo;
+mod documents;
 mod face;
 mod filters;
 mod generate;
@@ -141,8 +142,8 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
     let command = cli.command.take().unwrap_or(Command::List(cli.list));
     let matches = matches.subcommand().map_or(&matches, |(_, below)| below);
     let (outcome, as_json) = match command {
-        Command::Show(show) => (show.run(matches), show.question.errors_are_json()),
-        Command::List(list) => (list.run(matches), list.question.errors_are_json()),
+        Command::Show(show) => (show.run(matches), show.documents.errors_are_json()),
+        Command::List(list) => (list.run(matches), list.documents.errors_are_json()),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Completions(completions) => (completions.run(command_as_written()), false),

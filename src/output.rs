@@ -75,7 +75,7 @@ pub fn write_one(
     overview: Option<&Overview>,
     format: Format,
     style: &Style,
-) -> io::Result<Vec<&'static str>> {
+) -> io::Result<Vec<String>> {
     match format {
         Format::Json => json::pretty(out, document)?,
         Format::Jsonl => json::compact(out, document)?,
@@ -96,7 +96,7 @@ pub fn write_list(
     lines: &Lines,
     format: Format,
     style: &Style,
-) -> io::Result<Vec<&'static str>> {
+) -> io::Result<Vec<String>> {
     match format {
         Format::Json => json::pretty(out, lines.documents)?,
         Format::Jsonl => {

@@ -5,7 +5,7 @@ use runtally::Error;
 use runtally::output::{self, Lines};
 
 use super::Exit;
-use super::question::{QuestionArgs, Scope};
+use super::documents::{DocumentArgs, Scope};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -16,12 +16,12 @@ use super::question::{QuestionArgs, Scope};
   runtally list exports/ --period 2026-10 -o october.csv")]
 pub(super) struct List {
     #[command(flatten)]
-    pub(super) question: QuestionArgs,
+    pub(super) documents: DocumentArgs,
 }
 
 impl List {
     pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
-        self.question
+        self.documents
             .answer(given, Scope::Every, |answer, out, format, style| {
                 let lines = Lines {
                     documents: &answer.sessions,

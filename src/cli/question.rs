@@ -11,8 +11,8 @@ use chrono_tz::Tz;
 use clap::{ArgMatches, Args, ValueEnum};
 use runtally::output::{Format, Style};
 use runtally::{
-    Clock, CostFormat, Dedup, Engine, Error, Limits, OnBadFile, Projects, Request, Sessions,
-    Source, SourceOptions, Usage, Window,
+    Clock, CostFormat, Dedup, Engine, Error, Limits, OnBadFile, Projects, Request, Source,
+    SourceOptions, Usage, Window,
 };
 use uuid::Uuid;
 
@@ -20,11 +20,12 @@ use super::config::{self, Config};
 use super::face::{self, Color, Remark, aside, remark, say, set_color};
 use super::filters::FilterArgs;
 use super::progress::Progress;
+use super::summary::{Answer, Summary};
 use super::{Exit, report, summary, write};
 
-const WHICH: &str = "Which traces";
+pub(super) const WHICH: &str = "Which traces";
 const SOURCES: &str = "Sources";
-const OUTPUT: &str = "Output";
+pub(super) const OUTPUT: &str = "Output";
 const LIMITS: &str = "Limits";
 
 /// The flags of a question.
@@ -102,12 +103,8 @@ pub(super) struct QuestionArgs {
     trace_span: String,
 
     /// The most frequent names, types, statuses, tags and metadata too, each with the filter for it.
-    #[arg(long, help_heading = WHICH, conflicts_with = "no_stats")]
+    #[arg(long, help_heading = WHICH)]
     facets: bool,
-
-    /// Only the projects' own fields; every statistic is null.
-    #[arg(long, help_heading = WHICH, hide_short_help = true)]
-    no_stats: bool,
 
     #[command(flatten)]
     filters: FilterArgs,
@@ -254,62 +251,66 @@ enum CostArg {
     Number,
 }
 
-/// Which projects a command asks for where no flag names one, and whether its table has a trend.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Scope {
-    /// The only project that there is.
-    One,
-    /// All of them, with their traces a day.
-    Every,
+/// What is asked, after the flags, the environment and the settings were read.
+pub(super) struct Question {
+    pub(super) request: Request,
+    pub(super) format: Format,
+    pub(super) zone: Tz,
+    config: Config,
+    began: Instant,
 }
 
 impl QuestionArgs {
-    /// Answers the question and writes the answer; `write` returns the columns that it left out.
-    pub(super) fn answer(
-        &self,
-        given: &ArgMatches,
-        scope: Scope,
-        write: impl FnOnce(&Sessions, &mut dyn Write, Format, &Style) -> io::Result<Vec<&'static str>>,
-    ) -> Result<Exit, Error> {
+    /// Reads the flags, and says with `-v` what came from where.
+    pub(super) fn read(&self, given: &ArgMatches) -> Result<Question, Error> {
         let began = Instant::now();
         set_color(self.color);
         let config = Config::read()?;
         let zone = self.zone(given, &config)?;
-        let window = self.window(zone)?;
-        let format = self.format();
-        let filter = self.filters.of_root()?;
-        let trace_filter = self.filters.of_trace()?;
-        let tree_filter = self.filters.of_any()?;
+        let request = Request {
+            projects: self.project.clone().map_or(Projects::All, Projects::One),
+            window: self.window(zone)?,
+            stats: true,
+            usage: self.usage_from.into(),
+            trace_span_us: self.trace_span_us()?,
+            filter: self.filters.of_root()?,
+            trace_filter: self.filters.of_trace()?,
+            tree_filter: self.filters.of_any()?,
+            facets: self.facets,
+            daily: None,
+        };
         if self.verbose {
             self.say_origins(given, &config);
             for (name, filter) in [
-                ("filter", &filter),
-                ("trace filter", &trace_filter),
-                ("tree filter", &tree_filter),
+                ("filter", &request.filter),
+                ("trace filter", &request.trace_filter),
+                ("tree filter", &request.tree_filter),
             ] {
                 if let Some(filter) = filter {
                     aside(&format!("{name}: {filter}"));
                 }
             }
         }
-        let request = Request {
-            projects: match (&self.project, scope) {
-                (Some(asked), _) => Projects::One(asked.clone()),
-                (None, Scope::One) => Projects::Only,
-                (None, Scope::Every) => Projects::All,
-            },
-            window,
-            stats: !self.no_stats,
-            usage: self.usage_from.into(),
-            trace_span_us: self.trace_span_us()?,
-            filter,
-            trace_filter,
-            tree_filter,
-            facets: self.facets,
-            daily: (matches!(scope, Scope::Every) && shows_a_trend(format)).then_some(zone),
-        };
-        let sources = self.sources(&config)?;
-        let Some(answer) = self.ask(&sources, &self.options(given, &config), &request)? else {
+        Ok(Question {
+            request,
+            format: self.format(),
+            zone,
+            config,
+            began,
+        })
+    }
+
+    /// Answers the question and writes the answer; `write` returns the columns that it left out.
+    pub(super) fn answer<A: Answer>(
+        &self,
+        given: &ArgMatches,
+        question: &Question,
+        ask: impl AsyncFnOnce(&Engine, &Source, &Request) -> Result<A, Error>,
+        write: impl FnOnce(&A, &mut dyn Write, Format, &Style) -> io::Result<Vec<String>>,
+    ) -> Result<Exit, Error> {
+        let sources = self.sources(&question.config)?;
+        let options = self.options(given, &question.config);
+        let Some(answer) = self.ask(&sources, &options, &question.request, ask)? else {
             return Ok(Exit::Interrupted);
         };
         let answer = answer.with_costs_as(self.cost_format.into());
@@ -321,7 +322,8 @@ impl QuestionArgs {
             report::strict(&warnings, self.errors_are_json());
             return Ok(Exit::Failed);
         }
-        let style = self.style(zone);
+        let format = question.format;
+        let style = self.style(question.zone);
         let left_out = match &self.output {
             Some(path) => write::to_file(path, |out| write(&answer, out, format, &style)),
             None => write::to_stdout(|out| write(&answer, out, format, &style)),
@@ -332,14 +334,19 @@ impl QuestionArgs {
             }
             let is_for_people = matches!(format, Format::Table | Format::Markdown);
             if is_for_people || self.verbose || face::is_watched() {
-                sum_up(&answer, &left_out, &window, zone, began);
+                sum_up(&answer.summary(), &left_out, question);
             }
         }
-        Ok(if answer.skipped.is_empty() {
+        Ok(if answer.skipped().is_empty() {
             Exit::Done
         } else {
             Exit::Skipped
         })
+    }
+
+    /// Whether everything is said that may be of interest.
+    pub(super) fn is_verbose(&self) -> bool {
+        self.verbose
     }
 
     /// Whether failures are told to a program.
@@ -348,12 +355,13 @@ impl QuestionArgs {
     }
 
     /// Executes the question; `None` where the user interrupted it.
-    fn ask(
+    fn ask<A>(
         &self,
         sources: &[PathBuf],
         options: &SourceOptions,
         request: &Request,
-    ) -> Result<Option<Sessions>, Error> {
+        ask: impl AsyncFnOnce(&Engine, &Source, &Request) -> Result<A, Error>,
+    ) -> Result<Option<A>, Error> {
         let limits = Limits {
             threads: self.threads,
             memory_bytes: usize::try_from(self.memory_limit.as_u64()).ok(),
@@ -365,7 +373,7 @@ impl QuestionArgs {
                 let engine = Engine::new(&limits)?;
                 let _progress =
                     shows_progress.then(|| Progress::watch(engine.clone(), source.n_bytes()));
-                runtally::sessions(&engine, &source, request).await
+                ask(&engine, &source, request).await
             };
             tokio::select! {
                 answer = work => answer.map(Some),
@@ -497,31 +505,28 @@ impl QuestionArgs {
 }
 
 /// What stands beside an answer, on standard error; the summary last.
-fn sum_up(answer: &Sessions, left_out: &[&str], window: &Window, zone: Tz, began: Instant) {
+fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
     if !left_out.is_empty() {
-        aside(&format!(
-            "not shown for want of room: {}",
-            left_out.join(", ")
-        ));
+        let left_out = left_out.join(", ");
+        aside(&format!("not shown for want of room: {left_out}"));
     }
-    for hint in summary::hints(answer, window, zone) {
+    for text in &summary.asides {
+        aside(text);
+    }
+    let (window, zone) = (&question.request.window, question.zone);
+    for hint in summary.hints(window, zone) {
         remark(Remark::Hint, &hint);
     }
-    let line = summary::line(answer, window, zone, began.elapsed());
+    let line = summary.line(window, zone, question.began.elapsed());
     aside(&summary::wrapped(&line, face::width()));
 }
 
-/// Whether a format has room for traces a day.
-fn shows_a_trend(format: Format) -> bool {
-    matches!(format, Format::Table | Format::Markdown)
-}
-
 /// The warnings of an answer, with one for each file that was left out.
-fn warnings(answer: &Sessions) -> Vec<String> {
-    let skipped = answer.skipped.iter();
+fn warnings(answer: &impl Answer) -> Vec<String> {
+    let skipped = answer.skipped().iter();
     let skipped =
         skipped.map(|file| format!("{}: left out: {}", file.path.display(), file.problem));
-    skipped.chain(answer.warnings.iter().cloned()).collect()
+    skipped.chain(answer.warnings().iter().cloned()).collect()
 }
 
 fn runtime(threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, Error> {

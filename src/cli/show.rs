@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args};
 use runtally::{Error, output};
 
 use super::Exit;
-use super::question::{QuestionArgs, Scope};
+use super::documents::{DocumentArgs, Scope};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -14,12 +14,12 @@ use super::question::{QuestionArgs, Scope};
   runtally show exports/ -p support-bot --json | jq .latency_p99")]
 pub(super) struct Show {
     #[command(flatten)]
-    pub(super) question: QuestionArgs,
+    pub(super) documents: DocumentArgs,
 }
 
 impl Show {
     pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
-        self.question
+        self.documents
             .answer(given, Scope::One, |answer, out, format, style| {
                 let mut left_out = Vec::new();
                 for (index, document) in answer.sessions.iter().enumerate() {

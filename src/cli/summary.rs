@@ -7,40 +7,126 @@ use bytesize::ByteSize;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use runtally::output::count;
-use runtally::{Sessions, Timestamp, Usage, Window};
+use runtally::{CostFormat, Read, Sessions, SkippedFile, Timestamp, Usage, Window};
 
 /// Between the parts of the line.
 const SEPARATOR: &str = " · ";
 
-/// The answer in one line: window, population, usage rule, bound, files, bytes, seconds.
-pub(super) fn line(answer: &Sessions, window: &Window, zone: Tz, took: Duration) -> String {
-    let mut parts = vec![span(window, zone)];
-    if let Some(total) = &answer.total {
-        let usage = match total.usage {
-            Usage::Roots => "usage from roots",
-            Usage::Own => "usage summed over all runs",
-            Usage::Auto => "usage from roots or summed over all runs, by project",
-        };
-        parts.push(format!("{} traces", count(total.n_traces)));
-        parts.push(usage.to_owned());
-        if answer.n_rootless > 0 {
-            parts.push(format!(
-                "{} of them without their root",
-                count(answer.n_rootless)
-            ));
-        }
-        parts.push("percentiles exact to 256 values, then within 0.1 %".to_owned());
+/// What a command asks for and gets: documents of projects, or statistics of groups.
+pub(super) trait Answer: Sized {
+    /// Shows costs as JSON numbers or as strings.
+    fn with_costs_as(self, format: CostFormat) -> Self;
+
+    /// The executed plans with their metrics, as text.
+    fn explain(&self) -> String;
+
+    /// What should be known of it, a sentence each.
+    fn warnings(&self) -> &[String];
+
+    /// The files that were left out because they cannot be read.
+    fn skipped(&self) -> &[SkippedFile];
+
+    /// What is said beside it.
+    fn summary(&self) -> Summary;
+}
+
+/// What is said beside an answer.
+#[derive(Debug)]
+pub(super) struct Summary {
+    /// How many traces or runs it is of, where that is known.
+    pub(super) n: Option<u64>,
+    /// What these are called.
+    pub(super) noun: &'static str,
+    /// What else is said of it, after their number.
+    pub(super) facts: Vec<String>,
+    /// What was read.
+    pub(super) read: Read,
+    /// The first and the last start of any run, whatever the window.
+    pub(super) span: Option<(Timestamp, Timestamp)>,
+    /// Sentences before the line.
+    pub(super) asides: Vec<String>,
+    /// What to do next.
+    pub(super) hints: Vec<String>,
+}
+
+/// How exact percentiles are.
+pub(super) const BOUND: &str = "percentiles exact to 256 values, then within 0.1 %";
+
+impl Answer for Sessions {
+    fn with_costs_as(self, format: CostFormat) -> Self {
+        self.with_costs_as(format)
     }
-    let read = answer.read;
-    parts.push(format!(
-        "{} of {} files · {} of {} read",
-        read.n_files,
-        read.n_files_there,
-        ByteSize(read.n_bytes),
-        ByteSize(read.n_bytes_there)
-    ));
-    parts.push(format!("{:.2} s", took.as_secs_f64()));
-    parts.join(SEPARATOR)
+
+    fn explain(&self) -> String {
+        self.explain()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn skipped(&self) -> &[SkippedFile] {
+        &self.skipped
+    }
+
+    fn summary(&self) -> Summary {
+        let facts = self.total.as_ref().map(|total| {
+            let usage = match total.usage {
+                Usage::Roots => "usage from roots",
+                Usage::Own => "usage summed over all runs",
+                Usage::Auto => "usage from roots or summed over all runs, by project",
+            };
+            let rootless = (self.n_rootless > 0)
+                .then(|| format!("{} of them without their root", count(self.n_rootless)));
+            let facts = std::iter::once(usage.to_owned()).chain(rootless);
+            facts.chain([BOUND.to_owned()]).collect()
+        });
+        Summary {
+            n: self.total.as_ref().map(|total| total.n_traces),
+            noun: "traces",
+            facts: facts.unwrap_or_default(),
+            read: self.read,
+            span: self.span,
+            asides: Vec::new(),
+            hints: unnamed(self).into_iter().collect(),
+        }
+    }
+}
+
+impl Summary {
+    /// The answer in one line: window, population, usage rule, bound, files, bytes, seconds.
+    pub(super) fn line(&self, window: &Window, zone: Tz, took: Duration) -> String {
+        let read = self.read;
+        let mut parts = vec![span(window, zone)];
+        parts.extend(self.n.map(|n| format!("{} {}", count(n), self.noun)));
+        parts.extend(self.facts.iter().cloned());
+        parts.push(format!("{} of {} files", read.n_files, read.n_files_there));
+        parts.push(format!(
+            "{} of {} read",
+            ByteSize(read.n_bytes),
+            ByteSize(read.n_bytes_there)
+        ));
+        parts.push(format!("{:.2} s", took.as_secs_f64()));
+        parts.join(SEPARATOR)
+    }
+
+    /// What to do next, where that is known.
+    pub(super) fn hints(&self, window: &Window, zone: Tz) -> Vec<String> {
+        let is_bounded = window.since_us().is_some() || window.until_us().is_some();
+        let elsewhere = self.span.filter(|_| self.n == Some(0) && is_bounded);
+        let elsewhere = elsewhere.map(|(Timestamp(first), Timestamp(last))| {
+            format!(
+                "no {} starts in this window; the data covers {} to {}",
+                self.noun.trim_end_matches('s'),
+                moment(first, zone),
+                moment(last, zone)
+            )
+        });
+        elsewhere
+            .into_iter()
+            .chain(self.hints.iter().cloned())
+            .collect()
+    }
 }
 
 /// Breaks a line between its parts where it is wider than a terminal.
@@ -87,39 +173,20 @@ fn moment(us: i64, zone: Tz) -> String {
     time.format(form).to_string()
 }
 
-/// What to do next, where that is known.
-pub(super) fn hints(answer: &Sessions, window: &Window, zone: Tz) -> Vec<String> {
-    let mut hints = Vec::new();
-    let is_empty = answer
-        .total
-        .as_ref()
-        .is_some_and(|total| total.n_traces == 0);
-    let is_bounded = window.since_us().is_some() || window.until_us().is_some();
-    if let Some((Timestamp(first), Timestamp(last))) = answer.span
-        && is_empty
-        && is_bounded
-    {
-        hints.push(format!(
-            "no trace starts in this window; the data covers {} to {}",
-            moment(first, zone),
-            moment(last, zone)
-        ));
-    }
-    let n_unnamed = answer
-        .sessions
-        .iter()
+/// How projects get names, where some have none.
+fn unnamed(answer: &Sessions) -> Option<String> {
+    let sessions = answer.sessions.iter();
+    let n_unnamed = sessions
         .filter(|session| session.name == session.id.to_string())
         .count();
-    if n_unnamed > 0 {
-        let whose = match (n_unnamed, answer.sessions.len()) {
-            (1, 1) => "the project has no name".to_owned(),
-            (all, n) if all == n => "the projects have no names".to_owned(),
-            (some, n) => format!("{some} of {n} projects have no name"),
-        };
-        hints.push(format!(
-            "{whose}: exports carry none; save the records of GET /sessions as sessions.json at the \
-             source's root, or pass them with --projects"
-        ));
-    }
-    hints
+    let whose = match (n_unnamed, answer.sessions.len()) {
+        (0, _) => return None,
+        (1, 1) => "the project has no name".to_owned(),
+        (all, n) if all == n => "the projects have no names".to_owned(),
+        (some, n) => format!("{some} of {n} projects have no name"),
+    };
+    Some(format!(
+        "{whose}: exports carry none; save the records of GET /sessions as sessions.json at the \
+         source's root, or pass them with --projects"
+    ))
 }

@@ -27,17 +27,20 @@ pub(super) struct Cell {
     pub(super) tone: Tone,
 }
 
+/// A name that is known beforehand, or one that comes from what was asked.
+pub(super) type Name = Cow<'static, str>;
+
 /// A column. The first of a grid is to the left and shortened where need be, all others to the right.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Column {
     /// How it is called where it was left out.
-    pub(super) name: &'static str,
+    pub(super) name: Name,
     /// What is above it and its neighbours of the same group.
-    pub(super) group: &'static str,
+    pub(super) group: Name,
     /// Its header below the group's.
-    pub(super) title: &'static str,
-    /// Its header where no other column of the group is there; empty where that makes no difference.
-    pub(super) alone: &'static str,
+    pub(super) title: Name,
+    /// Its header where no neighbour is of the group; empty where that makes no difference.
+    pub(super) alone: Name,
     /// The first to go where there is no room is the one with the highest; never those with zero.
     pub(super) expendable: u8,
     /// Its least width.
@@ -83,18 +86,56 @@ impl<T: Into<String>> From<T> for Cell {
     }
 }
 
+impl Column {
+    pub(super) fn new(
+        name: impl Into<Name>,
+        group: impl Into<Name>,
+        title: impl Into<Name>,
+        alone: impl Into<Name>,
+        expendable: u8,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            group: group.into(),
+            title: title.into(),
+            alone: alone.into(),
+            expendable,
+            ..Self::default()
+        }
+    }
+}
+
 impl Grid {
+    /// A note alone.
+    pub(super) fn of_note(text: impl Into<String>) -> Self {
+        Self {
+            columns: vec![Column::default()],
+            rows: vec![Row::Note(text.into())],
+            ..Self::default()
+        }
+    }
+
     /// Whether everything fits with the first column not below its least width.
     pub(super) fn fits(&self, room: usize) -> bool {
         self.room_of_first(&self.all(), room).is_some()
     }
 
+    /// The headers of all columns, each with its group's.
+    pub(super) fn full_titles(&self) -> impl Iterator<Item = String> {
+        let all = self.all();
+        (0..all.len()).map(move |place| {
+            let title = self.title(place, &all).trim_end();
+            let column = &self.columns[place];
+            if column.group.is_empty() || title == column.alone {
+                title.to_owned()
+            } else {
+                format!("{} {title}", column.group)
+            }
+        })
+    }
+
     /// Draws it within the width. Returns the names of the columns that were left out.
-    pub(super) fn write(
-        &self,
-        out: &mut dyn Write,
-        style: &Style,
-    ) -> io::Result<Vec<&'static str>> {
+    pub(super) fn write(&self, out: &mut dyn Write, style: &Style) -> io::Result<Vec<String>> {
         let (kept, first) = self.kept(style.width);
         let mut widths = self.widths(&kept);
         widths[0] = first;
@@ -113,7 +154,8 @@ impl Grid {
             }
         }
         let dropped = self.all().into_iter().filter(|at| !kept.contains(at));
-        Ok(dropped.map(|at| self.columns[at].name).collect())
+        let names = dropped.map(|at| self.columns[at].name.to_string());
+        Ok(names.collect())
     }
 
     fn all(&self) -> Vec<usize> {
@@ -176,12 +218,13 @@ impl Grid {
     fn widths(&self, kept: &[usize]) -> Vec<usize> {
         let mut widths: Vec<usize> = kept
             .iter()
-            .map(|at| {
+            .enumerate()
+            .map(|(place, at)| {
                 let cells = self.rows.iter().filter_map(|row| match row {
                     Row::Cells(cells) => cells.get(*at).map(|cell| width(&cell.text)),
                     Row::Rule | Row::Note(_) => None,
                 });
-                let least = self.columns[*at].floor.max(width(self.title(*at, kept)));
+                let least = self.columns[*at].floor.max(width(self.title(place, kept)));
                 cells.fold(least, usize::max)
             })
             .collect();
@@ -192,33 +235,37 @@ impl Grid {
         widths
     }
 
-    /// Where its column is alone in its group it may have another header.
-    fn title(&self, at: usize, kept: &[usize]) -> &'static str {
-        let column = &self.columns[at];
-        let is_same = |other: &usize| self.columns[*other].group == column.group;
-        if !column.alone.is_empty() && kept.iter().filter(|other| is_same(other)).count() == 1 {
-            column.alone
+    /// The header of the column in a place; one without a neighbour of its group may have another.
+    fn title(&self, place: usize, kept: &[usize]) -> &str {
+        let column = &self.columns[kept[place]];
+        let is_same = |place: usize| {
+            let neighbour = kept.get(place).map(|at| &self.columns[*at]);
+            neighbour.is_some_and(|neighbour| neighbour.group == column.group)
+        };
+        let is_alone = !is_same(place + 1) && !place.checked_sub(1).is_some_and(is_same);
+        if is_alone && !column.alone.is_empty() {
+            &column.alone
         } else {
-            column.title
+            &column.title
         }
     }
 
     /// The groups that are named, as places among some columns.
-    fn groups(&self, kept: &[usize]) -> Vec<Group> {
+    fn groups(&self, kept: &[usize]) -> Vec<Group<'_>> {
         let mut groups: Vec<Group> = Vec::new();
         for (place, at) in kept.iter().enumerate() {
             let column = &self.columns[*at];
             match groups.last_mut() {
                 Some(group) if group.name == column.group => group.last = place,
                 _ => groups.push(Group {
-                    name: column.group,
+                    name: &column.group,
                     first: place,
                     last: place,
                 }),
             }
         }
         let is_named = |group: &Group| {
-            let alone = self.columns[kept[group.first]].alone;
+            let alone = &self.columns[kept[group.first]].alone;
             !group.name.is_empty() && (group.first < group.last || alone.is_empty())
         };
         groups.retain(is_named);
@@ -236,13 +283,13 @@ impl Grid {
 }
 
 /// Neighbours under one name: places among the columns that are kept.
-struct Group {
-    name: &'static str,
+struct Group<'a> {
+    name: &'a str,
     first: usize,
     last: usize,
 }
 
-impl Group {
+impl Group<'_> {
     fn width(&self, widths: &[usize]) -> usize {
         let columns = &widths[self.first..=self.last];
         columns.iter().sum::<usize>() + GAP.len() * (columns.len() - 1)
@@ -259,10 +306,9 @@ struct Drawing<'a> {
 
 impl Drawing<'_> {
     fn header(&self, out: &mut dyn Write) -> io::Result<()> {
-        let titles: Vec<&str> = self
-            .kept
-            .iter()
-            .map(|at| self.grid.title(*at, self.kept))
+        let places = 0..self.kept.len();
+        let titles: Vec<&str> = places
+            .map(|place| self.grid.title(place, self.kept))
             .collect();
         if titles.iter().all(|title| title.is_empty()) {
             return Ok(());

@@ -53,11 +53,7 @@ impl Layout {
 }
 
 /// Writes the table.
-pub(super) fn write(
-    out: &mut dyn Write,
-    lines: &Lines,
-    style: &Style,
-) -> io::Result<Vec<&'static str>> {
+pub(super) fn write(out: &mut dyn Write, lines: &Lines, style: &Style) -> io::Result<Vec<String>> {
     if lines.documents.is_empty() && lines.overviews.is_empty() {
         writeln!(out, "no projects")?;
         return Ok(Vec::new());
@@ -67,13 +63,8 @@ pub(super) fn write(
     }
     let table = fitting(lines, style.width);
     let dropped = table.grid.write(out, style)?;
-    if table.has_mark && !dropped.contains(&"p99") {
-        let note = Grid {
-            columns: vec![Column::default()],
-            rows: vec![Row::Note(P99_NOTE.to_owned())],
-            ..Grid::default()
-        };
-        note.write(out, style)?;
+    if table.has_mark && !dropped.iter().any(|name| name == "p99") {
+        Grid::of_note(P99_NOTE).write(out, style)?;
     }
     Ok(dropped)
 }
@@ -106,9 +97,16 @@ impl Table {
         let span = Span::of(lines.overviews);
         let columns = columns(has_mark, layout, span.as_ref());
         let row = |overview: &Overview, tone| {
-            let cells = columns
-                .iter()
-                .map(|column| cell(column.name, overview, has_mark, layout, span.as_ref(), tone));
+            let cells = columns.iter().map(|column| {
+                cell(
+                    &column.name,
+                    overview,
+                    has_mark,
+                    layout,
+                    span.as_ref(),
+                    tone,
+                )
+            });
             Row::Cells(cells.collect())
         };
         let mut rows: Vec<Row> = lines
@@ -134,14 +132,7 @@ impl Table {
 }
 
 fn columns(has_mark: bool, layout: Layout, span: Option<&Span>) -> Vec<Column> {
-    let column = |name, group, title, alone, expendable| Column {
-        name,
-        group,
-        title,
-        alone,
-        expendable,
-        ..Column::default()
-    };
+    let column = Column::new;
     let p99 = if has_mark { "p99 " } else { "p99" };
     let mut columns = vec![
         column("project", "", "project", "", 0),
@@ -184,7 +175,10 @@ fn cell(
         "errors" => return errors(overview.error_rate, tone),
         "p50" => or_unknown(latency.p50, units::duration),
         "p95" => or_unknown(latency.p95, units::duration),
-        "p99" => marked(latency, has_mark),
+        "p99" => {
+            let p99 = or_unknown(latency.p99, units::duration);
+            marked(p99, has_mark, is_marked(latency))
+        }
         "first token" => or_unknown(overview.first_token.p50, units::duration),
         "tokens" => or_unknown(overview.tokens, units::amount),
         "cost" => or_unknown(overview.cost.as_ref(), units::cost),
@@ -212,14 +206,14 @@ pub(super) fn is_marked(distribution: &Distribution) -> bool {
     distribution.p99.is_some() && distribution.n < P99_MIN
 }
 
-/// The 99th percentile with its mark; where any has one, the others leave room for it.
-fn marked(distribution: &Distribution, has_mark: bool) -> String {
-    let mark = match (has_mark, is_marked(distribution)) {
+/// A percentile with its mark; where any in its column has one, the others leave room for it.
+pub(super) fn marked(text: String, has_mark: bool, is_marked: bool) -> String {
+    let mark = match (has_mark, is_marked) {
         (false, _) => "",
         (true, false) => " ",
         (true, true) => "*",
     };
-    or_unknown(distribution.p99, units::duration) + mark
+    text + mark
 }
 
 /// Without statistics: what is known of the projects themselves.
@@ -233,11 +227,8 @@ pub(super) fn of_documents(documents: &[TracerSession], style: &Style) -> Grid {
         Row::Cells(cells.map(Cell::from).into())
     });
     let column = |name, expendable| Column {
-        name,
-        title: name,
-        expendable,
         left: true,
-        ..Column::default()
+        ..Column::new(name, "", name, "", expendable)
     };
     Grid {
         columns: vec![column("project", 0), column("started", 1), column("id", 2)],

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::grid::{Column, Row};
+use super::grid::{Grid, Row};
 use super::list::{Layout, P99_NOTE, Table, is_marked, of_documents};
 use super::text::plain_text;
 use super::units::{self, or_unknown};
@@ -16,29 +16,27 @@ const BREAK: &str = "&#8288;";
 pub(super) fn write_list(out: &mut dyn Write, lines: &Lines, style: &Style) -> io::Result<()> {
     if lines.overviews.is_empty() {
         let grid = of_documents(lines.documents, style);
-        return table(out, &grid.columns, &grid.rows);
+        return table(out, &grid);
     }
     let list = Table::new(lines, Layout::FULL);
-    table(out, &list.grid.columns, &list.grid.rows)?;
+    table(out, &list.grid)?;
     if list.has_mark {
-        writeln!(out, "\n{}", escaped(P99_NOTE))?;
+        note(out, P99_NOTE)?;
     }
     Ok(())
 }
 
-fn table(out: &mut dyn Write, columns: &[Column], rows: &[Row]) -> io::Result<()> {
-    let titles = columns.iter().map(|column| match column.group {
-        "" => column.title.to_owned(),
-        group => format!("{group} {}", column.title.trim_end()),
+/// Writes all of a grid but its notes; what is below a rule is a total.
+pub(super) fn table(out: &mut dyn Write, grid: &Grid) -> io::Result<()> {
+    line(out, grid.full_titles().map(|title| escaped(&title)))?;
+    let columns = grid.columns.iter().enumerate();
+    let ruler = columns.map(|(at, column)| {
+        let is_left = at == 0 || column.left;
+        if is_left { "---" } else { "---:" }.to_owned()
     });
-    line(out, titles)?;
-    let is_left = |at: usize| at == 0 || columns[at].left;
-    line(
-        out,
-        (0..columns.len()).map(|at| if is_left(at) { "---" } else { "---:" }.to_owned()),
-    )?;
+    line(out, ruler)?;
     let mut is_total = false;
-    for row in rows {
+    for row in &grid.rows {
         match row {
             Row::Cells(cells) => {
                 let texts = cells.iter().map(|cell| escaped(cell.text.trim_end()));
@@ -52,6 +50,11 @@ fn table(out: &mut dyn Write, columns: &[Column], rows: &[Row]) -> io::Result<()
         }
     }
     Ok(())
+}
+
+/// Writes a line below a table.
+pub(super) fn note(out: &mut dyn Write, text: &str) -> io::Result<()> {
+    writeln!(out, "\n{}", escaped(text))
 }
 
 fn bold(text: &str) -> String {
@@ -132,7 +135,7 @@ pub(super) fn write_one(
         line(out, [label, value].map(|text| escaped(&text)).into_iter())?;
     }
     if has_mark {
-        writeln!(out, "\n{}", escaped(P99_NOTE))?;
+        note(out, P99_NOTE)?;
     }
     Ok(())
 }

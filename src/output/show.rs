@@ -34,7 +34,7 @@ pub(super) fn write(
     document: &TracerSession,
     overview: Option<&Overview>,
     style: &Style,
-) -> io::Result<Vec<&'static str>> {
+) -> io::Result<Vec<String>> {
     let name = plain_text(&document.name);
     let name = style.width.map_or(name.clone(), |room| {
         shortened(&name, room).into_owned().into()
@@ -357,16 +357,12 @@ fn table(
     rows: Vec<Row>,
 ) -> Grid {
     let label = Column {
-        title,
         floor: LABEL,
-        ..Column::default()
+        ..Column::new(title, "", title, "", 0)
     };
     let figures = columns.iter().map(|(title, expendable)| Column {
-        name: title.trim_end(),
-        title,
         floor: floor.max(width(title)),
-        expendable: *expendable,
-        ..Column::default()
+        ..Column::new(title.trim_end(), "", *title, "", *expendable)
     });
     Grid {
         columns: std::iter::once(label).chain(figures).collect(),

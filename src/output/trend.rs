@@ -1,4 +1,4 @@
-//! A row of bars: how many traces a day.
+//! A row of bars: how many traces a day, or how much of anything a span of time.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 
 use crate::document::Overview;
 
-/// A day without a trace, and the levels of the others.
+/// A time without anything, and the levels of the others.
 const NONE: char = '·';
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
@@ -30,31 +30,39 @@ impl Span {
         })
     }
 
-    /// The bars of one project, at most so many; the highest is its own busiest time. Where there are
-    /// more days than bars, each bar is the mean of as many days, but for one.
+    /// The bars of one project, at most so many.
     pub(super) fn bars(&self, days: &BTreeMap<NaiveDate, u64>, n_bars_max: u64) -> String {
-        let n_bars = self.n_days.min(n_bars_max.max(1));
-        let mut sums: BTreeMap<u64, u128> = BTreeMap::new();
-        for (day, n_traces) in days {
-            let Ok(at) = u64::try_from((*day - self.first).num_days()) else {
-                continue;
-            };
-            *sums.entry(at * n_bars / self.n_days).or_default() += u128::from(*n_traces);
-        }
-        let begin = |bar: u64| (bar * self.n_days).div_ceil(n_bars);
-        let means: Vec<u128> = (0..n_bars)
-            .map(|bar| {
-                let n_days = u128::from(begin(bar + 1) - begin(bar));
-                sums.get(&bar)
-                    .copied()
-                    .unwrap_or(0)
-                    .saturating_mul(1_000_000)
-                    / n_days.max(1)
-            })
-            .collect();
-        let highest = means.iter().copied().max().unwrap_or(0);
-        means.iter().map(|mean| bar(*mean, highest)).collect()
+        let amounts = days.iter().filter_map(|(day, n_traces)| {
+            let at = u64::try_from((*day - self.first).num_days()).ok()?;
+            Some((at, u128::from(*n_traces)))
+        });
+        bars(self.n_days, amounts, n_bars_max)
     }
+}
+
+/// Amounts at some of so many places, as bars, at most so many; the highest is the busiest time. Where
+/// there are more places than bars, each bar is the mean of as many, but for one.
+pub(super) fn bars(
+    n_places: u64,
+    amounts: impl IntoIterator<Item = (u64, u128)>,
+    n_bars_max: u64,
+) -> String {
+    let n_bars = n_places.min(n_bars_max.max(1));
+    let mut sums: BTreeMap<u64, u128> = BTreeMap::new();
+    for (at, amount) in amounts {
+        let sum = sums.entry(at * n_bars / n_places.max(1)).or_default();
+        *sum = sum.saturating_add(amount);
+    }
+    let begin = |bar: u64| (bar * n_places).div_ceil(n_bars);
+    let means: Vec<u128> = (0..n_bars)
+        .map(|bar| {
+            let sum = sums.get(&bar).copied().unwrap_or(0);
+            let n_places = u128::from(begin(bar + 1) - begin(bar));
+            sum.saturating_mul(1_000_000) / n_places.max(1)
+        })
+        .collect();
+    let highest = means.iter().copied().max().unwrap_or(0);
+    means.iter().map(|mean| bar(*mean, highest)).collect()
 }
 
 fn bar(mean: u128, highest: u128) -> char {

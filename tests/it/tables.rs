@@ -209,7 +209,7 @@ impl Answer {
         }
     }
 
-    fn list(&self, format: Format, style: &Style) -> (String, Vec<&'static str>) {
+    fn list(&self, format: Format, style: &Style) -> (String, Vec<String>) {
         let lines = Lines {
             documents: &self.documents,
             overviews: &self.overviews,
@@ -218,15 +218,15 @@ impl Answer {
         text(|out| output::write_list(out, &lines, format, style))
     }
 
-    fn show(&self, at: usize, format: Format, style: &Style) -> (String, Vec<&'static str>) {
+    fn show(&self, at: usize, format: Format, style: &Style) -> (String, Vec<String>) {
         let (document, overview) = (&self.documents[at], self.overviews.get(at));
         text(|out| output::write_one(out, document, overview, format, style))
     }
 }
 
 fn text(
-    write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<Vec<&'static str>>,
-) -> (String, Vec<&'static str>) {
+    write: impl FnOnce(&mut dyn std::io::Write) -> std::io::Result<Vec<String>>,
+) -> (String, Vec<String>) {
     let mut bytes = Vec::new();
     let dropped = write(&mut bytes).unwrap();
     (String::from_utf8(bytes).unwrap(), dropped)
@@ -241,7 +241,7 @@ fn within(width: usize) -> Style {
 }
 
 /// A picture of what was written, and what was left out of it.
-fn seen((text, dropped): (String, Vec<&'static str>)) -> String {
+fn seen((text, dropped): (String, Vec<String>)) -> String {
     format!("{text}(left out: {dropped:?})")
 }
 
