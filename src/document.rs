@@ -7,14 +7,16 @@ mod assemble;
 mod figures;
 mod groups;
 mod overview;
+mod run;
 mod session;
 mod stats;
 mod value;
 
-pub(crate) use assemble::{Known, assemble};
+pub(crate) use assemble::{Known, assemble, cost};
 pub(crate) use figures::{Says, needed};
 pub(crate) use groups::{Gathered, Making, Meaning, Series, spans};
 pub use overview::{Distribution, Overview};
+pub use run::RunLine;
 pub use session::{FeedbackStats, RunFacet, TracerSession};
 pub use stats::{Attainment, Bucket, Figure, Group, Label};
 pub use value::{Cost, CostFormat, Nanoseconds, Thousandths, Timestamp};

@@ -37,7 +37,7 @@ use crate::source::{self, Source};
 use crate::tally::{self, Tally};
 
 pub(crate) use question::{ProjectTally, Stop, Tallied, answer};
-pub(crate) use split::{GroupRow, Groups, split};
+pub(crate) use split::{GroupRow, Groups, RunRow, split};
 
 /// What the engine may use.
 #[derive(Clone, Debug, Default)]

@@ -60,14 +60,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub use document::{
     Attainment, Bucket, Cost, CostFormat, Distribution, FeedbackStats, Figure, Group, Label,
-    Nanoseconds, Overview, RunFacet, Thousandths, Timestamp, TracerSession,
+    Nanoseconds, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
-    Breakdown, Clock, Every, Key, Measure, Objective, Population, Projects, Request, Sort, Usage,
-    Window,
+    Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
+    Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -76,7 +76,7 @@ use chrono::NaiveDate;
 use uuid::Uuid;
 
 use document::{Gathered, Known, Making, Meaning, Says, Series, assemble};
-use engine::{GroupRow, ProjectTally, Stop, Tallied};
+use engine::{GroupRow, ProjectTally, RunRow, Stop, Tallied};
 use plan::Split;
 use runs::Column;
 use tally::{Tally, TallyColumn};
@@ -270,6 +270,7 @@ async fn grouped(
         by,
         every,
         columns,
+        kept: &[],
         own_feedback,
     };
     let overlaps = by.iter().any(Key::is_multiple);
@@ -337,6 +338,102 @@ async fn grouped(
     }
     making.complete(&mut found, &mut total);
     Ok((found, total))
+}
+
+/// The answer to a request for runs one by one.
+#[derive(Debug)]
+pub struct Runs {
+    /// The first of them, in the order that was asked for.
+    pub runs: Vec<RunLine>,
+    /// Whose tokens and costs traces have.
+    pub usage: Usage,
+    /// What should be known of them, a sentence each.
+    pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
+    plans: String,
+}
+
+impl Runs {
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> &str {
+        &self.plans
+    }
+}
+
+/// Answers a request with the first runs in an order.
+///
+/// # Errors
+///
+/// Those of [`sessions`].
+pub async fn runs(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    listing: &Listing,
+) -> Result<Runs> {
+    let answer = engine::split(
+        engine,
+        source,
+        request,
+        &listing.runs,
+        async |groups, tallied| {
+            let names = ProjectNames::of(source, tallied)?;
+            groups
+                .list(listing, |lines: &mut Vec<RunLine>, run| {
+                    lines.push(run_line(run, &names))
+                })
+                .await
+        },
+    );
+    let (runs, tallied) = answer.await?;
+    Ok(Runs {
+        runs,
+        usage: usage_of(&tallied),
+        warnings: tallied.warnings.clone(),
+        read: read(source, &tallied),
+        span: span(tallied.projects.values()),
+        plans: tallied.explain(),
+        skipped: tallied.skipped,
+    })
+}
+
+fn run_line(run: RunRow, names: &ProjectNames) -> RunLine {
+    let since_start = |us: Option<i64>| {
+        let us = us?.checked_sub(run.start_us)?;
+        Some(Nanoseconds(u128::try_from(us).ok()? * 1000))
+    };
+    let cost = |pico: Option<i128>| pico.map(document::cost);
+    RunLine {
+        project: names.name(&run.session_id),
+        id: run.id,
+        trace_id: run.trace_id,
+        session_id: run.session_id,
+        name: run.name,
+        run_type: run.run_type,
+        status: run.status,
+        start_time: Timestamp(run.start_us),
+        end_time: run.end_us.map(Timestamp),
+        latency: since_start(run.end_us),
+        first_token: since_start(run.first_token_us),
+        total_tokens: run.tokens.total,
+        prompt_tokens: run.tokens.prompt,
+        completion_tokens: run.tokens.completion,
+        total_cost: cost(run.cost_pico.total),
+        prompt_cost: cost(run.cost_pico.prompt),
+        completion_cost: cost(run.cost_pico.completion),
+        error_class: run.error_class,
+        error: run.error,
+        model: run.model,
+        user: run.user,
+        thread: run.thread,
+        link: None,
+    }
 }
 
 /// What is known of the projects that runs are grouped by.

@@ -29,8 +29,8 @@ pub(crate) use facets::{FACETED, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use split::TRACE_FAILED;
 pub(crate) use split::{
-    BUCKET, FEEDBACK_TEXT, Split, failed_traces, failing, label, of_children, own_usage, populated,
-    told_by, with_facts,
+    BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, Split, failed_traces, failing, label, of_children,
+    own_usage, populated, told_by, with_facts,
 };
 
 /// The functions of plans, for registration.

@@ -6,11 +6,13 @@
 mod breakdown;
 mod every;
 mod key;
+mod listing;
 mod measure;
 
 pub use breakdown::{Breakdown, Population, Sort, SortBy};
 pub use every::Every;
 pub use key::Key;
+pub use listing::{Listing, RunOrder};
 pub use measure::{Amount, Count, Distinct, Measure, Objective, Quantity, Rate, Statistic};
 
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday};

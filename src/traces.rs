@@ -44,16 +44,7 @@ pub(crate) const HAS_ROOT: &str = "@has_root";
 /// Whether a trace's root carries usage without being an LLM call.
 pub(crate) const IS_COMPOSITE: &str = "@is_composite";
 
-/// What a root alone says.
-const OF_ROOT: [Column; 4] = [
-    Column::RunType,
-    Column::IsError,
-    Column::TraceTier,
-    Column::FeedbackStats,
-];
-
-/// Groups runs by their trace. The result has the columns that the runs have, but for their ids, with
-/// sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`]; `more` are other columns that a root alone has.
+/// Groups runs by their trace. The result has the columns that the runs have, with sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`]; `more` are other columns that a root alone has.
 pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &[String]) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
     let key = functions::needed(key(), Column::TraceId.name());
@@ -70,13 +61,13 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &[String]) -> R
         bool_or(is_root()).alias(HAS_ROOT),
         bool_or(is_root().and(is_composite())).alias(IS_COMPOSITE),
     ];
-    let kept = columns.iter().filter_map(|column| {
+    let kept = columns.iter().map(|column| {
         let name = column.name();
         match column {
-            Column::TraceId | Column::Id => None,
-            Column::IsRoot => Some(lit(true).alias(name)),
-            Column::IsError => Some(coalesce(vec![ident(name), lit(false)]).alias(name)),
-            _ => Some(ident(name)),
+            Column::TraceId => ident(TRACE).alias(name),
+            Column::IsRoot => lit(true).alias(name),
+            Column::IsError => coalesce(vec![ident(name), lit(false)]).alias(name),
+            _ => ident(name),
         }
     });
     LogicalPlanBuilder::new(runs)
@@ -109,11 +100,11 @@ fn measure(column: Column) -> Result<Option<Expr>> {
     let measure = match column {
         Column::StartTime | Column::FirstTokenTime => of_any(min)?,
         Column::EndTime => of_any(max)?,
-        column if OF_ROOT.contains(&column) => max(of_root()?),
         column if USAGE.contains(&column) || KINDS.contains(&column) => {
             exact_sum().call(vec![value()])
         }
-        _ => return Ok(None),
+        Column::SessionId | Column::TraceId | Column::IsRoot => return Ok(None),
+        _ => max(of_root()?),
     };
     Ok(Some(measure.alias(column.name())))
 }

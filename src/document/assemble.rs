@@ -132,7 +132,7 @@ pub(super) fn feedback_stats(feedback: &Feedback) -> BTreeMap<String, FeedbackSt
 }
 
 /// An amount of pico-dollars.
-pub(super) fn cost(pico: i128) -> Cost {
+pub(crate) fn cost(pico: i128) -> Cost {
     Cost {
         pico,
         format: CostFormat::default(),

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
-use datafusion::arrow::datatypes::TimestampMicrosecondType;
+use datafusion::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder};
 use uuid::Uuid;
@@ -15,10 +15,10 @@ use super::Engine;
 use super::question::{self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open};
 use crate::error::{Error, Result};
 use crate::plan::{self, RunFilter, Split};
-use crate::request::{Population, Request, Usage, Window};
+use crate::request::{Listing, Population, Request, Usage, Window};
 use crate::runs::Column;
 use crate::source::{Files, Source, Wanted};
-use crate::tally::{Rows, Tally};
+use crate::tally::{Parts, Rows, Tally};
 use crate::traces::USAGE;
 
 /// A group, and what is known of its runs.
@@ -29,6 +29,27 @@ pub(crate) struct GroupRow {
     /// The first moment of their span of time.
     pub(crate) start_us: Option<i64>,
     pub(crate) tally: Tally,
+}
+
+/// A run, and what is known of it.
+#[derive(Debug)]
+pub(crate) struct RunRow {
+    pub(crate) id: Option<String>,
+    pub(crate) session_id: String,
+    pub(crate) trace_id: Option<String>,
+    pub(crate) name: Option<String>,
+    pub(crate) run_type: Option<String>,
+    pub(crate) status: Option<String>,
+    pub(crate) start_us: i64,
+    pub(crate) end_us: Option<i64>,
+    pub(crate) first_token_us: Option<i64>,
+    pub(crate) tokens: Parts,
+    pub(crate) cost_pico: Parts,
+    pub(crate) error_class: Option<String>,
+    pub(crate) error: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) user: Option<String>,
+    pub(crate) thread: Option<String>,
 }
 
 /// A question about groups, settled.
@@ -185,6 +206,37 @@ impl<'a> Groups<'a> {
         split: &Split<'_>,
         read: impl Fn(&mut T, GroupRow) -> Result<()>,
     ) -> Result<T, Stop> {
+        let n_labels = split.by.len();
+        let plan = |units| split.tally(units);
+        let read =
+            |sum: &mut T, batch: &RecordBatch| read_groups(batch, n_labels, |row| read(sum, row));
+        self.execute(split, plan, read).await
+    }
+
+    /// The first runs in an order: `read` gets one after another.
+    pub(crate) async fn list<T: Default>(
+        &mut self,
+        listing: &Listing,
+        read: impl Fn(&mut T, RunRow),
+    ) -> Result<T, Stop> {
+        let split = Split {
+            by: &[],
+            every: None,
+            columns: &BTreeSet::new(),
+            kept: plan::LISTED,
+            own_feedback: self.has_own_feedback(),
+        };
+        let plan = |units| split.list(units, listing);
+        let read = |sum: &mut T, batch: &RecordBatch| read_runs(batch, |run| read(sum, run));
+        self.execute(&split, plan, read).await
+    }
+
+    async fn execute<T: Default>(
+        &mut self,
+        split: &Split<'_>,
+        plan: impl Fn(Vec<LogicalPlan>) -> Result<Option<LogicalPlan>, DataFusionError>,
+        read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
+    ) -> Result<T, Stop> {
         let Self {
             question,
             runs,
@@ -208,14 +260,9 @@ impl<'a> Groups<'a> {
                 records: records.as_ref(),
             };
             let units = parts.iter().map(|part| asked.units(part));
-            split.tally(units.collect::<Result<Vec<_>, DataFusionError>>()?)
+            plan(units.collect::<Result<Vec<_>, DataFusionError>>()?)
         };
-        let n_labels = split.by.len();
-        question
-            .step(plan, |_, sum, batch| {
-                read_groups(batch, n_labels, |row| read(sum, row))
-            })
-            .await
+        question.step(plan, |_, sum, batch| read(sum, batch)).await
     }
 
     /// Whether feedback is the runs' own.
@@ -378,6 +425,64 @@ fn read_groups(
             start_us: buckets.map(|buckets| buckets.value(row)),
             tally: tallies.tally(row)?,
         })?;
+    }
+    Ok(())
+}
+
+/// Rows of [`Split::list`].
+fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) -> Result<()> {
+    for row in 0..batch.num_rows() {
+        let text = |name: &str| {
+            let texts = batch.column_by_name(name)?.as_string_view_opt()?;
+            texts.is_valid(row).then(|| texts.value(row).to_owned())
+        };
+        let time = |column: Column| {
+            let times = batch.column_by_name(column.name())?;
+            let times = times.as_primitive_opt::<TimestampMicrosecondType>()?;
+            times.is_valid(row).then(|| times.value(row))
+        };
+        // Sums of a trace's runs are wider than what one carries.
+        let number = |column: Column| {
+            let numbers = batch.column_by_name(column.name())?;
+            if numbers.is_null(row) {
+                return None;
+            }
+            let whole = numbers.as_primitive_opt::<Int64Type>();
+            let sums = numbers.as_primitive_opt::<Decimal128Type>();
+            let whole = whole.map(|numbers| i128::from(numbers.value(row)));
+            whole.or_else(|| sums.map(|sums| sums.value(row)))
+        };
+        let parts = |total, prompt, completion| Parts {
+            total: number(total),
+            prompt: number(prompt),
+            completion: number(completion),
+        };
+        read(RunRow {
+            id: text(Column::Id.name()),
+            session_id: text(Column::SessionId.name()).unwrap_or_default(),
+            trace_id: text(Column::TraceId.name()),
+            name: text(Column::Name.name()),
+            run_type: text(Column::RunType.name()),
+            status: text(Column::Status.name()),
+            start_us: time(Column::StartTime).unwrap_or_default(),
+            end_us: time(Column::EndTime),
+            first_token_us: time(Column::FirstTokenTime),
+            tokens: parts(
+                Column::TotalTokens,
+                Column::PromptTokens,
+                Column::CompletionTokens,
+            ),
+            cost_pico: parts(
+                Column::TotalCost,
+                Column::PromptCost,
+                Column::CompletionCost,
+            ),
+            error_class: text(plan::ERROR_CLASS),
+            error: text(Column::Error.name()),
+            model: text(Column::Model.name()),
+            user: text(Column::User.name()),
+            thread: text(Column::Thread.name()),
+        });
     }
     Ok(())
 }

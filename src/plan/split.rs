@@ -15,7 +15,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, iden
 
 use super::filter::needed_key;
 use super::{measure, values};
-use crate::request::{Every, Key, Population, Window};
+use crate::request::{Every, Key, Listing, Population, RunOrder, Window};
 use crate::runs::{Column, functions};
 use crate::tally::{TallyColumn, exact_sum, part_udaf};
 use crate::traces::{self, USAGE};
@@ -29,6 +29,8 @@ pub(crate) struct Split<'a> {
     pub(crate) every: Option<&'a Every>,
     /// What is tallied.
     pub(crate) columns: &'a BTreeSet<TallyColumn>,
+    /// What is kept of each unit, where they are listed and not tallied.
+    pub(crate) kept: &'a [Column],
     /// Whether feedback is the runs' own; else it comes by a join.
     pub(crate) own_feedback: bool,
 }
@@ -39,6 +41,31 @@ pub(crate) const BUCKET: &str = "@bucket";
 pub(super) const TRACE_FAILED: &str = "@trace_failed";
 /// The feedback of records, JSON text like that of the runs' own.
 pub(crate) const FEEDBACK_TEXT: &str = "@feedback_text";
+/// The class of a listed run's error.
+pub(crate) const ERROR_CLASS: &str = "error_class";
+/// What is kept of listed runs.
+pub(crate) const LISTED: &[Column] = &[
+    Column::Id,
+    Column::SessionId,
+    Column::TraceId,
+    Column::Name,
+    Column::RunType,
+    Column::Status,
+    Column::StartTime,
+    Column::EndTime,
+    Column::FirstTokenTime,
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
+    Column::IsError,
+    Column::Error,
+    Column::Model,
+    Column::User,
+    Column::Thread,
+];
 /// Before the name of a column of the root.
 const OF_ROOT: &str = "root.";
 
@@ -56,6 +83,7 @@ impl Split<'_> {
     /// The columns of runs that it reads: for its keys, for what is tallied, for the joins that it needs.
     pub(crate) fn read(&self, runs: &Population) -> Vec<Column> {
         let mut columns = BTreeSet::from([Column::SessionId]);
+        columns.extend(self.kept);
         for key in self.by {
             match key {
                 Key::Root(_) if *runs != Population::Traces => columns.extend(super::TRACED),
@@ -152,6 +180,7 @@ impl Split<'_> {
     /// Traces that are built from runs, and start in a window, with their labels.
     pub(crate) fn built(&self, runs: LogicalPlan, window: &Window) -> Result<LogicalPlan> {
         let mut kept: BTreeSet<Column> = self.measured().into_iter().collect();
+        kept.extend(self.kept);
         kept.extend(traces::KEY);
         kept.extend([Column::StartTime, Column::RunType]);
         kept.extend(USAGE);
@@ -209,6 +238,7 @@ impl Split<'_> {
         let columns =
             columns.filter(|column| self.own_feedback || **column != TallyColumn::Feedback);
         let columns = columns.flat_map(|column| inputs(*column));
+        let columns = columns.chain(self.kept.iter().copied());
         BTreeSet::from_iter(columns).into_iter().collect()
     }
 
@@ -222,11 +252,9 @@ impl Split<'_> {
 
     /// Labelled units of all kinds → a tally a group.
     pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
-        let mut units = units.into_iter();
-        let Some(first) = units.next() else {
+        let Some(mut plan) = united(units)? else {
             return Ok(None);
         };
-        let mut plan = units.try_fold(LogicalPlanBuilder::new(first), LogicalPlanBuilder::union)?;
         for (place, key) in self.by.iter().enumerate() {
             if key.is_multiple() {
                 plan = plan.unnest_column(label(place))?;
@@ -247,6 +275,36 @@ impl Split<'_> {
         });
         let tallies = tallies.collect::<Result<Vec<_>>>()?;
         plan.aggregate(groups, tallies)?.build().map(Some)
+    }
+
+    /// Units of all kinds → the first of them in an order, with what is kept of them.
+    pub(crate) fn list(
+        &self,
+        units: Vec<LogicalPlan>,
+        listing: &Listing,
+    ) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = united(units)? else {
+            return Ok(None);
+        };
+        let column = |column: Column| ident(column.name());
+        let elapsed = |to: Column| functions::elapsed_us(column(Column::StartTime), column(to));
+        let by = match listing.by {
+            RunOrder::Latency => elapsed(Column::EndTime),
+            RunOrder::FirstToken => elapsed(Column::FirstTokenTime),
+            RunOrder::Tokens => column(Column::TotalTokens),
+            RunOrder::Cost => column(Column::TotalCost),
+            RunOrder::Start => column(Column::StartTime),
+        };
+        let order = [
+            by.sort(listing.ascending, false),
+            column(Column::StartTime).sort(false, false),
+            column(Column::Id).sort(true, false),
+        ];
+        let kept = self.kept.iter().map(|column| ident(column.name()));
+        plan.sort_with_limit(order, Some(listing.limit))?
+            .project(kept.chain([self.label(&Key::Error).alias(ERROR_CLASS)]))?
+            .build()
+            .map(Some)
     }
 
     /// The label, or the labels, that a key gives a run.
@@ -285,6 +343,14 @@ impl Split<'_> {
             Key::Root(key) => self.label(key),
         }
     }
+}
+
+fn united(units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
+    let mut units = units.into_iter();
+    let first = units.next().map(LogicalPlanBuilder::new);
+    first
+        .map(|first| units.try_fold(first, LogicalPlanBuilder::union))
+        .transpose()
 }
 
 /// Labels of a key as text, which a grouping can carry.
