@@ -70,10 +70,8 @@ impl<'a> Groups<'a> {
 
     /// The number of runs that figures are of, where it was asked for.
     fn n_runs(&self, figures: &[Figure]) -> Option<u64> {
-        let measures = self.breakdown.measures.iter();
-        let mut places = measures.zip(figures);
-        let runs = places.find(|(measure, _)| **measure == Measure::Count(Count::Runs))?;
-        match runs.1 {
+        let place = self.breakdown.place(&Measure::Count(Count::Runs))?;
+        match figures.get(place)? {
             Figure::Count(n) => Some(*n),
             _ => None,
         }
