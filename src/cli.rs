@@ -13,6 +13,7 @@ mod progress;
 mod question;
 mod report;
 mod show;
+mod stats;
 mod summary;
 mod write;
 
@@ -70,6 +71,7 @@ const EXAMPLES: &str = "Examples:
   runtally show exports/ -p support-bot --since 7d
   runtally show exports/ -p 3c90c3cc --json > session.json
   runtally list exports/ --period 2026-10 -z Europe/Berlin --format csv
+  runtally stats exports/ --group-by metadata.team --every month
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -104,6 +106,8 @@ enum Command {
     /// All projects, one line each; their documents, newest first, as JSON.
     #[command(visible_alias = "sessions")]
     List(list::List),
+    /// Statistics of any runs, split by what they have in common and by time.
+    Stats(stats::Stats),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -144,6 +148,7 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
     let (outcome, as_json) = match command {
         Command::Show(show) => (show.run(matches), show.documents.errors_are_json()),
         Command::List(list) => (list.run(matches), list.documents.errors_are_json()),
+        Command::Stats(stats) => (stats.run(matches), stats.question.errors_are_json()),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Completions(completions) => (completions.run(command_as_written()), false),
@@ -176,7 +181,7 @@ fn command() -> clap::Command {
         .mut_args(|arg| from_environment(arg, ""))
         .mut_subcommands(|command| {
             let prefix = match command.get_name() {
-                "show" | "list" | "demo" => String::new(),
+                "show" | "list" | "stats" | "demo" => String::new(),
                 name => format!("{}_", name.to_uppercase()),
             };
             command.mut_args(|arg| from_environment(arg, &prefix))

@@ -10,6 +10,7 @@ mod json;
 mod list;
 mod markdown;
 mod show;
+mod stats;
 mod text;
 mod trend;
 mod units;
@@ -20,6 +21,7 @@ use chrono_tz::Tz;
 
 use crate::document::{Overview, TracerSession};
 
+pub use stats::{Groups, write_stats};
 pub use text::plain_text;
 pub use units::{amount, count};
 

@@ -9,11 +9,12 @@ const FILTERS: &str = "Filters";
 /// The flags of filters; all of them must hold.
 #[derive(Debug, Args)]
 pub(super) struct FilterArgs {
-    /// Only traces whose root matches, such as 'and(eq(status, "error"), gt(latency, "5s"))'.
+    /// Only traces whose root matches, such as 'and(eq(status, "error"), gt(latency, "5s"))'; with
+    /// --runs, only runs that match.
     #[arg(long, value_name = "FILTER", help_heading = FILTERS)]
     filter: Option<String>,
 
-    /// The same: only traces whose root matches.
+    /// Only traces whose root matches.
     #[arg(long, value_name = "FILTER", help_heading = FILTERS, hide_short_help = true)]
     trace_filter: Option<String>,
 
@@ -21,43 +22,43 @@ pub(super) struct FilterArgs {
     #[arg(long, value_name = "FILTER", help_heading = FILTERS)]
     tree_filter: Option<String>,
 
-    /// Only roots of a type: llm, chain, tool, …
+    /// Only those of a type: llm, chain, tool, …
     #[arg(long, value_name = "TYPE", help_heading = FILTERS, hide_short_help = true)]
     run_type: Option<String>,
 
-    /// Only roots of a name.
+    /// Only those of a name.
     #[arg(long, value_name = "NAME", help_heading = FILTERS, hide_short_help = true)]
     run_name: Option<String>,
 
-    /// Only roots that failed.
+    /// Only those that failed.
     #[arg(long, conflicts_with = "no_error", help_heading = FILTERS, hide_short_help = true)]
     error: bool,
 
-    /// Only roots that did not fail.
+    /// Only those that did not fail.
     #[arg(long, help_heading = FILTERS, hide_short_help = true)]
     no_error: bool,
 
-    /// Only roots with a tag; several: with all of them.
+    /// Only those with a tag; several: with all of them.
     #[arg(long, value_name = "TAG", help_heading = FILTERS)]
     tag: Vec<String>,
 
-    /// Only roots of a model, as their metadata names it.
+    /// Only those of a model, as their metadata names it.
     #[arg(long, value_name = "MODEL", help_heading = FILTERS, hide_short_help = true)]
     model: Option<String>,
 
-    /// Only roots of a user, as their metadata names it.
+    /// Only those of a user, as their metadata names it.
     #[arg(long, value_name = "USER", help_heading = FILTERS, hide_short_help = true)]
     user: Option<String>,
 
-    /// Only roots with an entry in their metadata; several: with all of them.
+    /// Only those with an entry in their metadata; several: with all of them.
     #[arg(long, value_name = "KEY=VALUE", value_parser = entry, help_heading = FILTERS)]
     meta: Vec<(String, String)>,
 
-    /// Only roots that took this long or longer: 5s, 300ms, 2m.
+    /// Only those that took this long or longer: 5s, 300ms, 2m.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = FILTERS, hide_short_help = true)]
     min_latency: Option<i64>,
 
-    /// Only roots that took this long or shorter.
+    /// Only those that took this long or shorter.
     #[arg(long, value_name = "TIME", value_parser = duration, help_heading = FILTERS, hide_short_help = true)]
     max_latency: Option<i64>,
 }

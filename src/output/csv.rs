@@ -98,7 +98,7 @@ fn row(document: &TracerSession, overview: Option<&Overview>, terminal: bool) ->
     ]
 }
 
-fn or_empty(value: Option<impl ToString>) -> String {
+pub(super) fn or_empty(value: Option<impl ToString>) -> String {
     value.map_or_else(String::new, |value| value.to_string())
 }
 
@@ -107,7 +107,7 @@ fn seconds(value: Option<Nanoseconds>) -> String {
 }
 
 /// Text as a cell: no formula, and on a terminal no control character.
-fn cell_text(text: &str, terminal: bool) -> String {
+pub(super) fn cell_text(text: &str, terminal: bool) -> String {
     let text = if terminal {
         plain_text(text)
     } else {

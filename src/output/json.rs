@@ -17,6 +17,14 @@ pub(super) fn compact(out: &mut dyn Write, value: &(impl Serialize + ?Sized)) ->
     write(out, value, CompactFormatter)
 }
 
+/// A value as a text without a line break.
+pub(super) fn text(value: &(impl Serialize + ?Sized)) -> io::Result<String> {
+    let mut text = Vec::new();
+    compact(&mut text, value)?;
+    text.pop();
+    String::from_utf8(text).map_err(io::Error::other)
+}
+
 fn write(
     out: &mut dyn Write,
     value: &(impl Serialize + ?Sized),
@@ -110,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    fn text(value: &serde_json::Value) -> [String; 2] {
+    fn both(value: &serde_json::Value) -> [String; 2] {
         let (mut indented, mut line) = (Vec::new(), Vec::new());
         pretty(&mut indented, value).unwrap();
         compact(&mut line, value).unwrap();
@@ -124,14 +132,14 @@ mod tests {
             serde_json::to_string_pretty(&value),
             serde_json::to_string(&value),
         ];
-        assert_eq!(text(&value), expected.map(|text| text.unwrap() + "\n"));
+        assert_eq!(both(&value), expected.map(|text| text.unwrap() + "\n"));
     }
 
     #[test]
     fn controls_are_escaped() {
         let value = json!({"a\u{9b}": "\u{7f}x\u{202e}\u{2028}y"});
         assert_eq!(
-            text(&value)[1],
+            both(&value)[1],
             "{\"a\\u009b\":\"\\u007fx\\u202e\\u2028y\"}\n"
         );
     }
@@ -140,7 +148,7 @@ mod tests {
         #[test]
         fn values_stay_the_same(key in any::<String>(), value in any::<String>()) {
             let value = json!({ key: [value] });
-            for text in text(&value) {
+            for text in both(&value) {
                 prop_assert_eq!(&serde_json::from_str::<serde_json::Value>(&text).unwrap(), &value);
                 prop_assert!(!text.chars().any(is_escaped));
             }

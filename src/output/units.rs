@@ -3,7 +3,7 @@
 use chrono::{DateTime, Datelike};
 use chrono_tz::Tz;
 
-use crate::document::{Cost, Nanoseconds, Timestamp};
+use crate::document::{Cost, Nanoseconds, Thousandths, Timestamp};
 
 /// What stands for an unknown figure.
 pub(super) const UNKNOWN: &str = "–";
@@ -121,6 +121,33 @@ pub(super) fn share(share: f64) -> String {
         ">99.9 %".to_owned()
     } else {
         "100 %".to_owned()
+    }
+}
+
+/// A share that may be less than nothing or more than all: `-120 %`.
+pub(super) fn signed_share(part: f64) -> String {
+    let sign = if part < 0.0 { "-" } else { "" };
+    match part.abs() {
+        size if size <= 1.0 => format!("{sign}{}", share(size)),
+        size => format!("{sign}{:.0} %", size * 100.0),
+    }
+}
+
+/// A value among whole numbers, or a mean of them, to three digits or more.
+pub(super) fn thousandths(value: Thousandths) -> String {
+    if value.0.unsigned_abs() < 1_000_000 {
+        return number(value.as_f64());
+    }
+    let size = i128::try_from(rounded(value.0.unsigned_abs(), 1_000)).unwrap_or(i128::MAX);
+    amount(if value.0 < 0 { -size } else { size })
+}
+
+/// Any number, to three digits.
+pub(super) fn number(number: f64) -> String {
+    match number.abs() {
+        100.0.. => format!("{number:.0}"),
+        10.0.. => format!("{number:.1}"),
+        _ => score(number),
     }
 }
 
@@ -308,6 +335,29 @@ mod tests {
             (1e15, "1000000000000000"),
         ] {
             assert_eq!(score(n), text);
+        }
+    }
+
+    #[test]
+    fn numbers_have_three_digits() {
+        for (thousandths_of, text) in [
+            (0, "0"),
+            (117_500, "118"),
+            (41_237, "41.2"),
+            (1_500, "1.5"),
+            (1_234_567, "1,235"),
+            (-98_765_432, "-98.8 k"),
+        ] {
+            assert_eq!(thousandths(Thousandths(thousandths_of)), text);
+        }
+        for (part, text) in [
+            (1.0, "100 %"),
+            (0.25, "25.0 %"),
+            (0.0, "0 %"),
+            (-0.5, "-50.0 %"),
+            (-35.2, "-3520 %"),
+        ] {
+            assert_eq!(signed_share(part), text);
         }
     }
 

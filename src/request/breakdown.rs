@@ -55,6 +55,14 @@ pub enum Population {
     All,
 }
 
+impl Breakdown {
+    /// The place of a measure's figure among a group's figures.
+    #[must_use]
+    pub fn place(&self, measure: &Measure) -> Option<usize> {
+        self.measures.iter().position(|other| other == measure)
+    }
+}
+
 impl Population {
     /// Whether it can hold both a run and one below it, so that usage would be counted twice if each
     /// counted what its descendants used.
@@ -142,15 +150,24 @@ impl Sort {
                 .ok()
                 .and_then(|what: Key| by.iter().position(|key| *key == what))
         });
-        Ok(match key {
-            Some(place) => Self {
+        if let Some(place) = key {
+            return Ok(Self {
                 by: SortBy::Key(place),
                 ascending: order.unwrap_or(true),
-            },
-            None => Self {
-                by: SortBy::Measure(what.parse()?),
+            });
+        }
+        match what.parse() {
+            Ok(measure) => Ok(Self {
+                by: SortBy::Measure(measure),
                 ascending: order.unwrap_or(false),
-            },
-        })
+            }),
+            Err(_) if what.parse::<Key>().is_ok() => Err(Error::Usage {
+                problem: format!("{what:?} is not among the keys to group by"),
+                hint: Some(format!(
+                    "add --group-by {what}, or sort by a measure such as cost"
+                )),
+            }),
+            Err(error) => Err(error),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, Datelike, Days, Months, NaiveDate, Offset, TimeZone, Weekday};
+use chrono::{DateTime, Datelike, Days, LocalResult, Months, NaiveDate, Offset, TimeZone, Weekday};
 use chrono_tz::Tz;
 
 use crate::error::{Error, Result};
@@ -103,6 +103,31 @@ impl Every {
             }
         };
         Some((midnight(first)?, midnight(next)?))
+    }
+
+    /// What the bucket that begins at a moment is called: `2026`, `2026-Q4`, `2026-10`, `2026-W45` (weeks
+    /// from another day than Monday by their first day), `2026-10-31`, `10-31 14:00`.
+    #[must_use]
+    pub fn label(&self, start_us: i64) -> String {
+        let utc = DateTime::from_timestamp_micros(start_us);
+        // Further away the calendar library may overflow.
+        let Some(utc) = utc.filter(|utc| (1..9999).contains(&utc.year())) else {
+            return time::format_time(start_us);
+        };
+        let start = utc.with_timezone(&self.zone);
+        let form = match self.unit {
+            Unit::Minutes(_) => match self.zone.from_local_datetime(&start.naive_local()) {
+                // The clock is put back and shows the hour twice.
+                LocalResult::Ambiguous(..) => "%m-%d %H:%M %Z",
+                _ => "%m-%d %H:%M",
+            },
+            Unit::Week(Weekday::Mon) => "%G-W%V",
+            Unit::Day | Unit::Week(_) => "%Y-%m-%d",
+            Unit::Months(1) => "%Y-%m",
+            Unit::Months(3) => return format!("{}-Q{}", start.year(), start.month0() / 3 + 1),
+            Unit::Months(_) => "%Y",
+        };
+        start.format(form).to_string()
     }
 
     /// Buckets of several hours begin where the clock shows a multiple of them, so that one in which it
@@ -255,6 +280,28 @@ mod tests {
         let us = time::parse_time("2026-11-01T12:00:00Z").unwrap();
         let start = sunday.bucket(us).unwrap().0;
         assert_eq!(time::format_time(start), "2026-11-01T00:00:00Z");
+    }
+
+    #[test]
+    fn buckets_are_called_as_the_calendar_does() {
+        let berlin = Tz::Europe__Berlin;
+        for (text, moment, label) in [
+            ("15m", "2026-10-31T13:45:00Z", "10-31 14:45"),
+            ("1h", "2026-10-25T00:00:00Z", "10-25 02:00 CEST"),
+            ("1h", "2026-10-25T01:00:00Z", "10-25 02:00 CET"),
+            ("1d", "2026-10-30T23:00:00Z", "2026-10-31"),
+            ("week", "2026-11-01T23:00:00Z", "2026-W45"),
+            ("month", "2026-09-30T22:00:00Z", "2026-10"),
+            ("quarter", "2026-09-30T22:00:00Z", "2026-Q4"),
+            ("year", "2025-12-31T23:00:00Z", "2026"),
+        ] {
+            let start_us = time::parse_time(moment).unwrap();
+            assert_eq!(every(text, berlin).label(start_us), label);
+        }
+        let sunday = Every::parse("week", Tz::UTC, Weekday::Sun).unwrap();
+        let start_us = time::parse_time("2026-11-01T00:00:00Z").unwrap();
+        assert_eq!(sunday.label(start_us), "2026-11-01");
+        assert!(sunday.label(i64::MAX).starts_with('+'));
     }
 
     #[test]

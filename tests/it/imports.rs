@@ -36,8 +36,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "document",
         &["filter", "request", "source::projects", "tally", "time"],
     ),
-    // Documents to bytes.
-    ("output", &["document"]),
+    // Documents to bytes; how groups are laid out follows from what was asked, which is plain data.
+    ("output", &["document", "request"]),
     // Writes what exports look like, and reads nothing.
     ("generate", &["runs"]),
     // Runs before the crate is built.

@@ -1,0 +1,393 @@
+//! `runtally stats`: statistics of any runs, split any way.
+
+use std::iter;
+
+use chrono::Weekday;
+use chrono_tz::Tz;
+use clap::{ArgMatches, Args};
+use runtally::output::{self, Format, Groups, count};
+use runtally::request::{Amount, Count, Quantity, SortBy, Statistic};
+use runtally::tally::sketch::Quantile;
+use runtally::{
+    Breakdown, CostFormat, Error, Every, Figure, Key, Measure, Objective, Population, SkippedFile,
+    Sort, Stats as Answered, Usage,
+};
+
+use super::Exit;
+use super::face::aside;
+use super::question::{OUTPUT, QuestionArgs};
+use super::summary::{Answer, BOUND, Summary};
+
+const SPLIT: &str = "Which runs, split how";
+const FIGURES: &str = "Which figures";
+
+/// What `--select` takes for every measure.
+const ALL: &str = "all";
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:
+  runtally stats exports/ -g root.metadata.team --every month --select traces,error_rate,p95,under:15s,cost
+  runtally stats exports/ --runs llm -g model --percentiles 50,90,95,99,99.9 --format csv
+  runtally stats exports/ --filter 'and(eq(status, \"error\"), gt(latency, \"5s\"))' -g error --limit 20
+  runtally stats exports/ -g metadata.customer --every week --select cost,traces -o customers.csv
+  runtally stats exports/ --every week --select traces,errors,feedback --slo 'latency<15s:99%'",
+    after_long_help = "Examples:
+  What a team's traces cost and how they do, a month at a time:
+    runtally stats exports/ -g root.metadata.team --every month \\
+      --select traces,error_rate,p95,under:15s,cost
+  How fast the models are:
+    runtally stats exports/ --runs llm -g model --percentiles 50,90,95,99,99.9 --format csv
+  Which errors slow traces end in:
+    runtally stats exports/ --filter 'and(eq(status, \"error\"), gt(latency, \"5s\"))' -g error --limit 20
+  What serving each customer costs a week, as a sheet:
+    runtally stats exports/ -g metadata.customer --every week --select cost,traces -o customers.csv
+  Errors and feedback a week, and whether an objective is met:
+    runtally stats exports/ --every week --select traces,errors,feedback --slo 'latency<15s:99%'
+
+Keys: project, name, run_type, status, tag, model, provider, user, thread, environment, version, prompt,
+step, tool, error, trace_tier, example, metadata.PATH, feedback.KEY, and root.KEY for that of the trace's
+root. Runs without the key are the group (none), those beyond --limit the group (other).
+
+Measures: traces, errors, completed, error_rate, streaming_rate, trace_error_rate; tokens and cost, also
+prompt_, completion_, cached_ and reasoning_; pN, mean, min and max of latency, and with first_token_,
+tokens_, prompt_tokens_, completion_tokens_, cost_, tokens_per_second_ and time_per_token_ before them of
+these; under:15s, under_ttft:1s, cost_per_trace, tokens_per_trace, distinct_traces, distinct_users,
+distinct_threads, first_start, last_start, feedback, feedback:KEY, feedback_avg:KEY, facets; NAME_share for
+the part of the total that a count or a sum is; all.
+
+Filters choose the runs that count: traces by their root, with --runs the runs themselves.
+
+JSON is one object as POST /runs/stats answers it, or an object group → such an object, nested where there
+are several keys; with --every there is an array of objects with start and end in its place. JSON lines and
+CSV have a row a group, and with --every a row a group and bucket; the last rows of CSV are the total's,
+called (total)."
+)]
+pub(super) struct Stats {
+    #[command(flatten)]
+    pub(super) question: QuestionArgs,
+
+    #[command(flatten)]
+    split: SplitArgs,
+
+    #[command(flatten)]
+    figures: FigureArgs,
+
+    /// Leaves out the total below the groups.
+    #[arg(long, help_heading = OUTPUT)]
+    no_total: bool,
+}
+
+/// Which runs are looked at, and how they are split.
+#[derive(Debug, Args)]
+struct SplitArgs {
+    /// The runs that count: root (a trace each), all, steps (direct children of roots), or those of a
+    /// type: llm, tool, retriever, …; root by default, steps with -g step, tool with -g tool.
+    #[arg(long, value_name = "WHICH", help_heading = SPLIT)]
+    runs: Option<String>,
+
+    /// Splits them: model, tag, user, error, step, metadata.team, root.metadata.team, …; several at once.
+    #[arg(short, long, value_name = "KEY", value_delimiter = ',', help_heading = SPLIT)]
+    group_by: Vec<String>,
+
+    /// Splits them by time: 15m, 1h, 1d, week, month, quarter or year, as the zone's calendar has them.
+    #[arg(long, value_name = "LENGTH", help_heading = SPLIT)]
+    every: Option<String>,
+
+    /// The day on which a week begins.
+    #[arg(
+        long,
+        value_name = "DAY",
+        default_value = "monday",
+        help_heading = SPLIT,
+        hide_short_help = true
+    )]
+    week_start: String,
+
+    /// What groups are sorted by: a measure, greatest first, or a key; :asc or :desc after it. The number
+    /// of runs by default.
+    #[arg(long, value_name = "WHAT", help_heading = SPLIT)]
+    sort: Option<String>,
+
+    /// At most so many groups; the others together are one more.
+    #[arg(long, value_name = "N", help_heading = SPLIT)]
+    limit: Option<usize>,
+}
+
+/// Which figures are computed.
+#[derive(Debug, Args)]
+struct FigureArgs {
+    /// The figures: traces, error_rate, p95, first_token_p50, under:15s, tokens, cost, …, or all.
+    #[arg(long, value_name = "MEASURE", value_delimiter = ',', help_heading = FIGURES)]
+    select: Vec<String>,
+
+    /// Percentiles of latency, such as 50,90,99.9, in place of the usual ones; with --select, more of them.
+    #[arg(long, value_name = "PERCENTILE", value_delimiter = ',', help_heading = FIGURES)]
+    percentiles: Vec<String>,
+
+    /// How well an objective is met, such as 'latency<15s:99%'.
+    #[arg(long, value_name = "OBJECTIVE", help_heading = FIGURES)]
+    slo: Vec<String>,
+
+    /// The part of the total, too, beside each count and sum.
+    #[arg(long, help_heading = FIGURES)]
+    share: bool,
+}
+
+impl Stats {
+    pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
+        let question = self.question.read(given)?;
+        let shown = (self.figures).measures(question.format, question.request.facets)?;
+        let n_shown = shown.len();
+        let breakdown = self.split.breakdown(shown, question.zone)?;
+        if self.question.is_verbose() {
+            aside(&format!("runs: {}", breakdown.runs));
+        }
+        self.question.answer(
+            given,
+            &question,
+            async |engine, source, request| {
+                runtally::stats(engine, source, request, &breakdown).await
+            },
+            |answer, out, format, style| {
+                let groups = Groups {
+                    breakdown: &answer.breakdown,
+                    n_shown,
+                    groups: &answer.groups,
+                    total: &answer.total,
+                    shows_total: !self.no_total,
+                };
+                output::write_stats(out, &groups, format, style)
+            },
+        )
+    }
+}
+
+impl SplitArgs {
+    /// What is asked, with these measures and those that are needed beside them.
+    fn breakdown(&self, shown: Vec<Measure>, zone: Tz) -> Result<Breakdown, Error> {
+        let keys = self.group_by.iter().map(|key| key.trim().parse());
+        let by: Vec<Key> = keys.collect::<Result<_, _>>()?;
+        let sort = self.sort.as_ref().map(|text| Sort::parse(text, &by));
+        let sort = sort.transpose()?.unwrap_or_else(Sort::by_runs);
+        let week_start = weekday(&self.week_start)?;
+        let every = self.every.as_ref();
+        let every = every.map(|text| Every::parse(text, zone, week_start));
+        let sorted_by = match &sort.by {
+            SortBy::Measure(measure) => Some(measure.clone()),
+            SortBy::Key(_) => None,
+        };
+        let beside = sorted_by.into_iter().chain([Measure::Count(Count::Runs)]);
+        Ok(Breakdown {
+            runs: self.runs(&by)?,
+            by,
+            every: every.transpose()?,
+            measures: each_once(shown.into_iter().chain(beside)),
+            sort,
+            limit: self.limit,
+        })
+    }
+
+    /// The runs that are asked for, else those that the keys are of.
+    fn runs(&self, by: &[Key]) -> Result<Population, Error> {
+        match &self.runs {
+            Some(runs) => runs.parse(),
+            None if by == [Key::Step] => Ok(Population::Steps),
+            None if by.contains(&Key::Tool) => Ok(Population::Type("tool".to_owned())),
+            None => Ok(Population::Traces),
+        }
+    }
+}
+
+impl FigureArgs {
+    /// The measures that are shown.
+    fn measures(&self, format: Format, facets: bool) -> Result<Vec<Measure>, Error> {
+        let percentiles = self.percentiles.iter().map(|text| percentile(text));
+        let percentiles: Vec<Quantile> = percentiles.collect::<Result<_, _>>()?;
+        let of_latency = |quantile: &Quantile| of(Quantity::Latency, *quantile);
+        let mut measures = if self.select.is_empty() {
+            with_percentiles(usual(format, facets), &percentiles)
+        } else {
+            let mut chosen = chosen(&self.select)?;
+            chosen.extend(percentiles.iter().map(of_latency));
+            chosen
+        };
+        measures.extend(facets.then_some(Measure::RunFacets));
+        for objective in &self.slo {
+            measures.push(Measure::Objective(objective.parse::<Objective>()?));
+        }
+        let with_share = |measure: Measure| {
+            let has_share = self.share && measure.adds_up();
+            let share = has_share.then(|| Measure::Share(Box::new(measure.clone())));
+            iter::once(measure).chain(share)
+        };
+        Ok(each_once(measures.into_iter().flat_map(with_share)))
+    }
+}
+
+/// The measures that are shown where none is chosen.
+fn usual(format: Format, facets: bool) -> Vec<Measure> {
+    match format {
+        Format::Json | Format::Jsonl => {
+            let mut measures = Measure::run_stats();
+            measures.retain(|measure| facets || *measure != Measure::RunFacets);
+            measures
+        }
+        Format::Table | Format::Markdown => Measure::overview(),
+        Format::Csv => {
+            let mut measures = Measure::overview();
+            let first_token = [Quantile::P50, Quantile::P99];
+            measures.extend(first_token.map(|quantile| of(Quantity::FirstToken, quantile)));
+            let parts = [
+                Amount::PromptTokens,
+                Amount::CompletionTokens,
+                Amount::PromptCost,
+                Amount::CompletionCost,
+            ];
+            measures.extend(parts.map(Measure::Sum));
+            measures
+        }
+    }
+}
+
+fn of(quantity: Quantity, quantile: Quantile) -> Measure {
+    Measure::Of(quantity, Statistic::Quantile(quantile))
+}
+
+/// Measures with these percentiles of durations in place of the usual ones.
+fn with_percentiles(measures: Vec<Measure>, percentiles: &[Quantile]) -> Vec<Measure> {
+    let replaced = |measure: Measure| match measure {
+        Measure::Of(
+            quantity @ (Quantity::Latency | Quantity::FirstToken),
+            Statistic::Quantile(_),
+        ) if !percentiles.is_empty() => percentiles
+            .iter()
+            .map(|percentile| of(quantity, *percentile))
+            .collect(),
+        other => vec![other],
+    };
+    measures.into_iter().flat_map(replaced).collect()
+}
+
+/// The measures that are named.
+fn chosen(names: &[String]) -> Result<Vec<Measure>, Error> {
+    let mut chosen = Vec::new();
+    for name in names.iter().map(|name| name.trim()) {
+        if name == ALL {
+            chosen.extend(Measure::all());
+        } else {
+            chosen.push(name.parse()?);
+        }
+    }
+    Ok(chosen)
+}
+
+fn each_once(measures: impl Iterator<Item = Measure>) -> Vec<Measure> {
+    let mut each = Vec::new();
+    for measure in measures {
+        if !each.contains(&measure) {
+            each.push(measure);
+        }
+    }
+    each
+}
+
+fn percentile(text: &str) -> Result<Quantile, Error> {
+    let number = text.trim().trim_start_matches('p');
+    number.parse().map_err(|_| Error::Usage {
+        problem: format!("--percentiles: {text:?} is no percentile"),
+        hint: Some("write 50, 95 or 99.9: 0 to 100 with at most four decimals".to_owned()),
+    })
+}
+
+fn weekday(text: &str) -> Result<Weekday, Error> {
+    text.trim().parse().map_err(|_| Error::Usage {
+        problem: format!("--week-start: {text:?} is no day of the week"),
+        hint: Some("write monday, sunday or another".to_owned()),
+    })
+}
+
+impl Answer for Answered {
+    fn with_costs_as(mut self, format: CostFormat) -> Self {
+        for group in self.groups.iter_mut().chain([&mut self.total]) {
+            let of_series = group.series.iter_mut();
+            let of_series = of_series.flat_map(|bucket| &mut bucket.figures);
+            for figure in group.figures.iter_mut().chain(of_series) {
+                if let Figure::Cost(cost) = figure {
+                    cost.format = format;
+                }
+            }
+        }
+        self
+    }
+
+    fn explain(&self) -> String {
+        self.explain().to_owned()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    fn skipped(&self) -> &[SkippedFile] {
+        &self.skipped
+    }
+
+    fn summary(&self) -> Summary {
+        let runs = self.breakdown.place(&Measure::Count(Count::Runs));
+        let runs = runs.and_then(|at| self.total.figures.get(at));
+        let has_groups = !self.breakdown.by.is_empty();
+        let has_bound = self.breakdown.measures.iter().any(is_approximate);
+        let facts = [
+            has_groups.then(|| match self.groups.len() {
+                1 => "1 group".to_owned(),
+                n => format!("{} groups", count(n as u64)),
+            }),
+            usage(self).map(str::to_owned),
+            has_bound.then(|| BOUND.to_owned()),
+        ];
+        Summary {
+            n: runs.and_then(|figure| match figure {
+                Figure::Count(n) => Some(*n),
+                _ => None,
+            }),
+            noun: self.breakdown.runs.noun(),
+            facts: facts.into_iter().flatten().collect(),
+            read: self.read,
+            span: self.span,
+            asides: overlap(self).into_iter().collect(),
+            hints: Vec::new(),
+        }
+    }
+}
+
+/// Whether a measure is exact for few values only.
+fn is_approximate(measure: &Measure) -> bool {
+    matches!(
+        measure,
+        Measure::Of(_, Statistic::Quantile(_)) | Measure::Under(..) | Measure::Objective(_)
+    )
+}
+
+/// Whose tokens and costs were summed, where any were.
+fn usage(answer: &Answered) -> Option<&'static str> {
+    match (answer.usage, &answer.breakdown.runs) {
+        (Usage::Roots, Population::Traces) => Some("usage from roots"),
+        (Usage::Own, Population::Traces) => Some("usage summed over all runs"),
+        (Usage::Own, _) => Some("usage of each run without those below it"),
+        (Usage::Auto | Usage::Roots, _) => None,
+    }
+}
+
+/// Why groups add up to more than the total, where they may.
+fn overlap(answer: &Answered) -> Option<String> {
+    let key = answer.breakdown.by.iter().find(|key| key.is_multiple());
+    let key = key.filter(|_| answer.overlaps)?;
+    let several = match key {
+        Key::Feedback(_) => "several labels",
+        _ => "several tags",
+    };
+    Some(format!(
+        "groups overlap: a run can have {several}, so that their sums may exceed the total"
+    ))
+}

@@ -1,0 +1,367 @@
+//! Groups as a table: a line a group, or a span of time; the total below. A group with a series is a line
+//! with a trend, then its spans of time, set in.
+
+use std::io::{self, Write};
+use std::iter;
+
+use super::super::grid::{Cell, Column, Grid, Row, Tone};
+use super::super::list::marked as marked_text;
+use super::super::text::{plain_text, shortened};
+use super::super::trend::bars;
+use super::super::{Style, markdown};
+use super::columns::columns;
+use super::{Groups, called};
+use crate::document::{Bucket, Figure, Group, Label};
+use crate::request::{Count, Every, Measure};
+
+/// A group's name is not shortened below this while columns can go instead.
+const NAME_MIN: usize = 16;
+
+/// How much of the name in a further key is shown where the width is limited.
+const KEY_MIN: usize = 6;
+const KEY_MAX: usize = 24;
+
+/// What stands for a name without a character.
+const EMPTY: &str = "\"\"";
+
+/// On a terminal groups are shown without their spans of time where there would be more lines.
+const N_LINES_MAX: usize = 60;
+
+/// How many bars a trend has: what looks best comes first.
+const N_BARS: [u64; 4] = [30, 14, 10, 7];
+
+/// What is before a span of time in a group.
+const INDENT: &str = "  ";
+const INDENT_IN_MARKDOWN: &str = "· ";
+
+/// Writes the table.
+pub(super) fn write(
+    out: &mut dyn Write,
+    answer: &Groups,
+    style: &Style,
+) -> io::Result<Vec<String>> {
+    let noun = answer.breakdown.runs.noun();
+    let lines = Lines::of(answer, INDENT, style);
+    if lines.groups.is_empty() || answer.n_runs(&answer.total.figures) == Some(0) {
+        writeln!(out, "no {noun}")?;
+        return Ok(Vec::new());
+    }
+    let table = Table::fitting(answer, &lines, style);
+    let fits = style.width.is_none_or(|room| table.grid.fits(room));
+    let is_alone = lines.groups.len() == 1 && lines.total.is_empty();
+    let mut left_out = if is_alone && !fits {
+        upright(&table.grid).write(out, style)?;
+        Vec::new()
+    } else {
+        table.grid.write(out, style)?
+    };
+    if table.marked.iter().any(|name| !left_out.contains(name)) {
+        Grid::of_note(note(noun)).write(out, style)?;
+    }
+    left_out.extend(lines.left_out);
+    Ok(left_out)
+}
+
+/// Writes the table with everything in it.
+pub(super) fn write_markdown(
+    out: &mut dyn Write,
+    answer: &Groups,
+    style: &Style,
+) -> io::Result<()> {
+    let style = Style {
+        width: None,
+        ..*style
+    };
+    let lines = Lines::of(answer, INDENT_IN_MARKDOWN, &style);
+    let table = Table::fitting(answer, &lines, &style);
+    markdown::table(out, &table.grid)?;
+    if table.marked.is_empty() {
+        Ok(())
+    } else {
+        markdown::note(out, &note(answer.breakdown.runs.noun()))
+    }
+}
+
+fn note(noun: &str) -> String {
+    format!("* a percentile of too few {noun}: hardly more than the greatest of them")
+}
+
+/// A line: what it is of, and its figures.
+struct Line<'a> {
+    labels: Vec<Cell>,
+    figures: &'a [Figure],
+    /// What the trend is of.
+    series: &'a [Bucket],
+    tone: Tone,
+}
+
+impl<'a> Line<'a> {
+    fn of(group: &'a Group, labels: Vec<Cell>, tone: Tone) -> Self {
+        Self {
+            labels,
+            figures: &group.figures,
+            series: &group.series,
+            tone,
+        }
+    }
+}
+
+/// The lines of a table.
+struct Lines<'a> {
+    groups: Vec<Line<'a>>,
+    total: Vec<Line<'a>>,
+    /// What is not shown of the groups.
+    left_out: Option<String>,
+}
+
+impl<'a> Lines<'a> {
+    fn of(answer: &Groups<'a>, indent: &str, style: &Style) -> Self {
+        let total = answer.total;
+        let every = answer.breakdown.every;
+        let n_lines = (answer.groups.len() + 1) * (total.series.len() + 1);
+        let is_long = style.width.is_some() && n_lines > N_LINES_MAX;
+        let inner = every.filter(|_| !is_long);
+        let label_tone = if inner.is_some() {
+            Tone::Strong
+        } else {
+            Tone::Plain
+        };
+        let block = |group, labels, tone| {
+            let spans = inner.map(|every| spans(group, every, indent));
+            let whole = iter::once(Line::of(group, labels, tone));
+            whole.chain(spans.into_iter().flatten()).collect()
+        };
+        let labels = |group: &Group| label_cells(answer, group, label_tone, style);
+        let name = |text: String, tone| vec![Cell::new(text, tone)];
+        let total_name = || name("total".to_owned(), Tone::Strong);
+        let (groups, below): (Vec<Line>, Vec<Line>) = match every {
+            _ if !answer.is_whole() => {
+                let groups = answer.groups.iter();
+                let blocks = groups.map(|group| block(group, labels(group), Tone::Plain));
+                let blocks: Vec<Vec<Line>> = blocks.collect();
+                (
+                    blocks.into_iter().flatten().collect(),
+                    block(total, total_name(), Tone::Strong),
+                )
+            }
+            Some(every) => (
+                spans(total, every, "").collect(),
+                vec![Line::of(total, total_name(), Tone::Strong)],
+            ),
+            None => {
+                let all = format!("all {}", answer.breakdown.runs.noun());
+                let all = Line::of(total, name(all, Tone::Plain), Tone::Plain);
+                (vec![all], Vec::new())
+            }
+        };
+        // Of one group the total would say the same again.
+        let has_total = answer.shows_total && answer.groups.len().max(total.series.len()) > 1;
+        let is_cut = is_long && every.is_some() && !answer.is_whole();
+        Self {
+            groups,
+            total: if has_total { below } else { Vec::new() },
+            left_out: is_cut.then(|| format!("the {} spans of each group", total.series.len())),
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Line<'a>> {
+        self.groups.iter().chain(&self.total)
+    }
+}
+
+/// A line a span of time.
+fn spans<'a>(
+    group: &'a Group,
+    every: Every,
+    indent: &str,
+) -> impl Iterator<Item = Line<'a>> + use<'a> {
+    let indent = indent.to_owned();
+    group.series.iter().map(move |bucket| Line {
+        labels: vec![format!("{indent}{}", every.label(bucket.start.0)).into()],
+        figures: &bucket.figures,
+        series: &[],
+        tone: Tone::Plain,
+    })
+}
+
+/// What a group is called in each key. The first may be shortened further where it is drawn, the others
+/// share half of the width.
+fn label_cells(answer: &Groups, group: &Group, tone: Tone, style: &Style) -> Vec<Cell> {
+    let n_keys = answer.breakdown.by.len();
+    let room = style.width.map_or(usize::MAX, |width| {
+        (width / 2 / n_keys.max(1)).clamp(KEY_MIN, KEY_MAX)
+    });
+    let cells = group.labels.iter().enumerate().map(|(at, label)| {
+        let tone = match label {
+            Label::Value(_) => tone,
+            Label::None | Label::Other => Tone::Faint,
+        };
+        let name = called(label);
+        let name = if name.is_empty() {
+            EMPTY.into()
+        } else {
+            plain_text(&name)
+        };
+        let room = if at == 0 { usize::MAX } else { room };
+        Cell::new(shortened(&name, room), tone)
+    });
+    cells.collect()
+}
+
+/// The columns and rows, and the names of the columns in which something is marked.
+struct Table {
+    grid: Grid,
+    marked: Vec<String>,
+}
+
+impl Table {
+    /// The table with as many bars as suit the width.
+    fn fitting(answer: &Groups, lines: &Lines, style: &Style) -> Self {
+        let [most, fewer @ ..] = N_BARS;
+        let mut table = Self::new(answer, lines, most, style);
+        for n_bars in fewer {
+            if style.width.is_none_or(|width| table.grid.fits(width)) {
+                break;
+            }
+            table = Self::new(answer, lines, n_bars, style);
+        }
+        table
+    }
+
+    fn new(answer: &Groups, lines: &Lines, n_bars: u64, style: &Style) -> Self {
+        let mut figures = columns(answer);
+        let has_mark: Vec<bool> = figures
+            .iter()
+            .map(|column| {
+                lines
+                    .all()
+                    .any(|line| column.is_marked(line.figures, answer))
+            })
+            .collect();
+        let marks = || figures.iter().zip(&has_mark);
+        let marked = marks().filter(|(_, has_mark)| **has_mark);
+        let marked = marked.map(|(column, _)| column.column.name.to_string());
+        let marked = marked.collect();
+        let trend = Trend::of(answer, n_bars);
+        let row = |line: &Line| {
+            let mut cells = line.labels.clone();
+            cells.resize(answer.breakdown.by.len().max(1), Cell::default());
+            cells.extend(marks().map(|(column, has_mark)| {
+                let mut cell = column.cell(line.figures, answer, style, line.tone);
+                let is_marked = column.is_marked(line.figures, answer);
+                cell.text = marked_text(cell.text, *has_mark, is_marked);
+                cell
+            }));
+            cells.extend(trend.as_ref().map(|trend| trend.cell(line)));
+            Row::Cells(cells)
+        };
+        let mut rows: Vec<Row> = lines.groups.iter().map(row).collect();
+        if !lines.total.is_empty() {
+            rows.push(Row::Rule);
+            rows.extend(lines.total.iter().map(row));
+        }
+        for (column, has_mark) in figures.iter_mut().zip(&has_mark) {
+            if *has_mark {
+                column.column.title.to_mut().push(' ');
+            }
+        }
+        let columns = key_columns(answer).into_iter();
+        let columns = columns.chain(figures.into_iter().map(|column| column.column));
+        Self {
+            grid: Grid {
+                columns: columns.chain(trend.map(|_| Trend::column())).collect(),
+                rows,
+                least: NAME_MIN,
+                ruled: true,
+                ..Grid::default()
+            },
+            marked,
+        }
+    }
+}
+
+/// A column a key; without keys, one for spans of time or for all runs.
+fn key_columns(answer: &Groups) -> Vec<Column> {
+    let column = |title: String| Column {
+        left: true,
+        ..Column::new(title.clone(), "", title, "", 0)
+    };
+    let keys = answer.breakdown.by.iter();
+    let columns: Vec<Column> = keys
+        .map(|key| column(plain_text(&key.to_string()).into_owned()))
+        .collect();
+    if !columns.is_empty() {
+        return columns;
+    }
+    vec![column(match answer.breakdown.every {
+        Some(every) if every.is_of_days() => every.to_string(),
+        Some(_) => "from".to_owned(),
+        None => String::new(),
+    })]
+}
+
+/// Bars over the spans of time.
+struct Trend {
+    /// The place of what is shown among the figures: the first that adds up, else the number of runs.
+    at: usize,
+    n_bars: u64,
+}
+
+impl Trend {
+    /// None where there are no two spans.
+    fn of(answer: &Groups, n_bars: u64) -> Option<Self> {
+        let shown = answer.measures().iter().position(Measure::adds_up);
+        let runs = Measure::Count(Count::Runs);
+        let runs = || {
+            answer
+                .breakdown
+                .measures
+                .iter()
+                .position(|one| *one == runs)
+        };
+        let at = shown.or_else(runs)?;
+        (answer.total.series.len() > 1).then_some(Self { at, n_bars })
+    }
+
+    fn column() -> Column {
+        Column {
+            left: true,
+            ..Column::new("trend", "", "trend", "", 9)
+        }
+    }
+
+    fn cell(&self, line: &Line) -> Cell {
+        let amounts = (0..).zip(line.series).map(|(place, bucket)| {
+            let amount = bucket
+                .figures
+                .get(self.at)
+                .map_or(0, |figure| match figure {
+                    Figure::Count(n) => i128::from(*n),
+                    Figure::Whole(sum) => *sum,
+                    Figure::Cost(cost) => cost.pico,
+                    _ => 0,
+                });
+            (place, u128::try_from(amount).unwrap_or(0))
+        });
+        let n_places = u64::try_from(line.series.len()).unwrap_or(u64::MAX);
+        Cell::new(bars(n_places, amounts, self.n_bars), line.tone)
+    }
+}
+
+/// The only line of a grid as a line a column.
+fn upright(grid: &Grid) -> Grid {
+    let cells = grid.rows.iter().find_map(|row| match row {
+        Row::Cells(cells) => Some(cells.as_slice()),
+        Row::Rule | Row::Note(_) => None,
+    });
+    let facts = grid.full_titles().zip(cells.unwrap_or_default()).skip(1);
+    let rows = facts.map(|(title, cell)| {
+        let label = Cell::new(title, Tone::Faint);
+        Row::Cells(vec![label, cell.clone()])
+    });
+    Grid {
+        rows: rows.collect(),
+        columns: vec![Column::default(), Column::default()],
+        ..Grid::default()
+    }
+}
