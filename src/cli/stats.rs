@@ -65,13 +65,13 @@ called (total)."
 )]
 pub(super) struct Stats {
     #[command(flatten)]
-    pub(super) question: QuestionArgs,
-
-    #[command(flatten)]
     split: SplitArgs,
 
     #[command(flatten)]
     figures: FigureArgs,
+
+    #[command(flatten)]
+    pub(super) question: QuestionArgs,
 
     /// Leaves out the total below the groups.
     #[arg(long, help_heading = OUTPUT)]

@@ -12,7 +12,8 @@ use unicode_width::UnicodeWidthStr;
 use uuid::Uuid;
 
 /// A name that tries a terminal, a spreadsheet and Markdown at once.
-const HOSTILE: &str = "=HYPERLINK(\"http://x.y\")\u{1b}[2J\u{202e}|`*[a](b)<img>\n@octocat";
+pub(crate) const HOSTILE: &str =
+    "=HYPERLINK(\"http://x.y\")\u{1b}[2J\u{202e}|`*[a](b)<img>\n@octocat";
 
 /// One project's figures, of which documents and lines of a table are made.
 #[derive(Clone, Debug)]

@@ -43,6 +43,7 @@ enum Part {
 /// The columns of the measures that are shown.
 pub(super) fn columns<'a>(answer: &Groups<'a>) -> Vec<FigureColumn<'a>> {
     let noun = answer.breakdown.runs.noun();
+    let has_error_rate = answer.measures().contains(&Measure::Rate(Rate::Error));
     let mut columns = Vec::new();
     for (at, measure) in answer.measures().iter().enumerate() {
         let mut add = |column, part| {
@@ -54,7 +55,11 @@ pub(super) fn columns<'a>(answer: &Groups<'a>) -> Vec<FigureColumn<'a>> {
             });
         };
         let Measure::Objective(objective) = measure else {
-            add(heading(measure, noun), Part::Value);
+            let mut column = heading(measure, noun);
+            if *measure == Measure::Count(Count::Errors) && has_error_rate {
+                column.expendable = 7;
+            }
+            add(column, Part::Value);
             continue;
         };
         let (target, within) = (objective.target, within(measure));
@@ -253,7 +258,7 @@ impl FigureColumn<'_> {
         };
         match self.part {
             Part::Value | Part::Attained => Cell::new(or_unknown(of.attained, units::share), tone),
-            Part::BudgetLeft => Cell::new(or_unknown(of.budget_left, units::signed_share), tone),
+            Part::BudgetLeft => Cell::new(or_unknown(of.budget_left, units::left), tone),
             Part::Worst => {
                 let label = every.zip(of.worst).map(|(every, at)| every.label(at.0));
                 Cell::new(or_unknown(label, |label| label), tone)
