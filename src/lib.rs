@@ -66,8 +66,8 @@ pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
-    Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
-    Usage, Window,
+    Breakdown, Clock, Every, Key, LinkTemplate, Listing, Measure, Objective, Population, Projects,
+    Request, RunOrder, Sort, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -386,7 +386,7 @@ pub async fn runs(
             let names = ProjectNames::of(source, tallied)?;
             groups
                 .list(listing, |lines: &mut Vec<RunLine>, run| {
-                    lines.push(run_line(run, &names))
+                    lines.push(run_line(run, &names, listing.link.as_ref()));
                 })
                 .await
         },
@@ -403,13 +403,15 @@ pub async fn runs(
     })
 }
 
-fn run_line(run: RunRow, names: &ProjectNames) -> RunLine {
+fn run_line(run: RunRow, names: &ProjectNames, link: Option<&LinkTemplate>) -> RunLine {
     let since_start = |us: Option<i64>| {
         let us = us?.checked_sub(run.start_us)?;
         Some(Nanoseconds(u128::try_from(us).ok()? * 1000))
     };
     let cost = |pico: Option<i128>| pico.map(document::cost);
+    let (id, trace_id) = (run.id.as_deref(), run.trace_id.as_deref());
     RunLine {
+        link: link.and_then(|template| template.link(id, trace_id, &run.session_id)),
         project: names.name(&run.session_id),
         id: run.id,
         trace_id: run.trace_id,
@@ -432,7 +434,6 @@ fn run_line(run: RunRow, names: &ProjectNames) -> RunLine {
         model: run.model,
         user: run.user,
         thread: run.thread,
-        link: None,
     }
 }
 
