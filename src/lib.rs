@@ -386,7 +386,7 @@ pub async fn runs(
             let names = ProjectNames::of(source, tallied)?;
             groups
                 .list(listing, |lines: &mut Vec<RunLine>, run| {
-                    lines.push(run_line(run, &names, listing.link.as_ref()));
+                    lines.push(run_line(run, &names, listing));
                 })
                 .await
         },
@@ -403,18 +403,24 @@ pub async fn runs(
     })
 }
 
-fn run_line(run: RunRow, names: &ProjectNames, link: Option<&LinkTemplate>) -> RunLine {
+fn run_line(run: RunRow, names: &ProjectNames, listing: &Listing) -> RunLine {
     let since_start = |us: Option<i64>| {
         let us = us?.checked_sub(run.start_us)?;
         Some(Nanoseconds(u128::try_from(us).ok()? * 1000))
     };
     let cost = |pico: Option<i128>| pico.map(document::cost);
-    let (id, trace_id) = (run.id.as_deref(), run.trace_id.as_deref());
+    // A root's trace is called as the root is, also where nothing says so.
+    let is_root = listing.runs == Population::Traces;
+    let trace_id = run.trace_id.or_else(|| run.id.clone().filter(|_| is_root));
+    let link = listing.link.as_ref();
+    let link = link.and_then(|template| {
+        template.link(run.id.as_deref(), trace_id.as_deref(), &run.session_id)
+    });
     RunLine {
-        link: link.and_then(|template| template.link(id, trace_id, &run.session_id)),
+        link,
         project: names.name(&run.session_id),
         id: run.id,
-        trace_id: run.trace_id,
+        trace_id,
         session_id: run.session_id,
         name: run.name,
         run_type: run.run_type,

@@ -175,8 +175,8 @@ impl Shown {
             Self::FirstToken => ("first", "token", 9),
             Self::Tokens => ("", "tokens", 6),
             Self::Cost => ("", "cost", 5),
-            Self::Status => ("", "status", 7),
-            Self::ErrorClass => ("error", "class", 8),
+            Self::Status => ("", "status", 8),
+            Self::ErrorClass => ("error", "class", 7),
             Self::User => ("", "user", 10),
             Self::Link => ("", "link", 10),
         };
