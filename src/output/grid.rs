@@ -372,8 +372,10 @@ impl Drawing<'_> {
             if !text.is_empty() {
                 line.push_str(&" ".repeat(owed + before));
                 let text = painted(&text, cell.tone, self.color);
-                let link = cell.link.as_ref().filter(|_| self.links);
-                line.push_str(&link.map_or(text.clone(), |link| linked(&text, link)));
+                match &cell.link {
+                    Some(link) if self.links => line.push_str(&linked(&text, link)),
+                    _ => line.push_str(&text),
+                }
                 owed = 0;
             }
             owed += after + GAP.len() + if text.is_empty() { before } else { 0 };
