@@ -19,9 +19,10 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
 use uuid::Uuid;
 
-use super::{Engine, Failure, bad_data, by_project, cause, message, scan};
+use super::{Engine, Failure, Joins, bad_data, by_project, cause, message, scan};
 use crate::error::{Error, Result, SkippedFile};
 use crate::plan::{self, RunFilter};
 use crate::request::{Projects, Request, Usage, Window};
@@ -670,7 +671,31 @@ impl Question<'_> {
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
-        let failed = match attempt(self.engine, &self.files, &plan, &read, &mut self.plans).await {
+        let plans = &mut self.plans;
+        let mut answer = attempt(
+            self.engine,
+            &self.files,
+            &plan,
+            &read,
+            Joins::InMemory,
+            plans,
+        )
+        .await;
+        if let Err(Error::Memory { .. }) = answer
+            && plans.last().is_some_and(joins_in_memory)
+        {
+            plans.pop();
+            answer = attempt(
+                self.engine,
+                &self.files,
+                &plan,
+                &read,
+                Joins::Spilling,
+                plans,
+            )
+            .await;
+        }
+        let failed = match answer {
             Err(failed @ (Error::Engine(_) | Error::BadData { .. })) => failed,
             answer => return Ok(answer?),
         };
@@ -681,14 +706,16 @@ impl Question<'_> {
             None => self.files.halves().into_iter().rev().collect(),
         };
         while let Some(files) = open.pop() {
-            let problem = match attempt(self.engine, &files, &plan, &read, &mut Vec::new()).await {
-                Err(Error::BadData { problem }) => problem,
-                Err(error @ Error::Engine(_)) => match cause(&error) {
-                    Some(error) => message(error),
-                    None => "its data is damaged".to_owned(),
-                },
-                _ => continue,
-            };
+            let joins = Joins::InMemory;
+            let problem =
+                match attempt(self.engine, &files, &plan, &read, joins, &mut Vec::new()).await {
+                    Err(Error::BadData { problem }) => problem,
+                    Err(error @ Error::Engine(_)) => match cause(&error) {
+                        Some(error) => message(error),
+                        None => "its data is damaged".to_owned(),
+                    },
+                    _ => continue,
+                };
             let Some(path) = files.only_path().map(Path::to_owned) else {
                 open.extend(files.halves().into_iter().rev());
                 continue;
@@ -703,6 +730,11 @@ impl Question<'_> {
         }
         Err(Stop::Bad(bad))
     }
+}
+
+/// Whether any join of a plan holds one side in memory.
+fn joins_in_memory(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<HashJoinExec>() || plan.children().into_iter().any(joins_in_memory)
 }
 
 /// Whether traces of all these projects can be built from their runs.
@@ -794,11 +826,12 @@ async fn attempt<T: Default>(
     files: &Files,
     plan: &impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
     read: &impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
+    joins: Joins,
     plans: &mut Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<T> {
     let mut sum = T::default();
     if let Some(plan) = plan(files).map_err(Failure::Error)? {
-        let execution = engine.execute(plan, plans, |batch| read(files, &mut sum, batch));
+        let execution = engine.execute(plan, joins, plans, |batch| read(files, &mut sum, batch));
         execution.await?;
     }
     Ok(sum)

@@ -380,11 +380,11 @@ impl Asked<'_> {
         let Some((on_runs, _)) = self.records else {
             return Ok(runs);
         };
-        LogicalPlanBuilder::new(runs)
+        LogicalPlanBuilder::new(feedback_table(on_runs)?)
             .join(
-                feedback_table(on_runs)?,
-                JoinType::Left,
-                (vec![Column::Id.name()], vec![plan::FEEDBACK_RUN]),
+                runs,
+                JoinType::Right,
+                (vec![plan::FEEDBACK_RUN], vec![Column::Id.name()]),
                 None,
             )?
             .build()

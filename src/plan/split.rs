@@ -545,11 +545,11 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
             needed_key().alias(TRACE),
         ]))?
         .build()?;
-    LogicalPlanBuilder::new(runs)
+    LogicalPlanBuilder::new(facts)
         .join(
-            facts,
-            JoinType::Left,
-            (vec![PROJECT, TRACE], vec![FACT_PROJECT, FACT_TRACE]),
+            runs,
+            JoinType::Right,
+            (vec![FACT_PROJECT, FACT_TRACE], vec![PROJECT, TRACE]),
             None,
         )?
         .project(own.iter().map(ident).chain(known))?
@@ -610,11 +610,11 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
     let runs = LogicalPlanBuilder::new(runs)
         .project(columns.chain([functions::id_bits(ident(Column::Id.name())).alias(ID)]))?
         .build()?;
-    LogicalPlanBuilder::new(runs)
+    LogicalPlanBuilder::new(children)
         .join(
-            children,
-            JoinType::Left,
-            (vec![Column::SessionId.name(), ID], vec![PROJECT, PARENT]),
+            runs,
+            JoinType::Right,
+            (vec![PROJECT, PARENT], vec![Column::SessionId.name(), ID]),
             None,
         )?
         .project(own)?
