@@ -563,9 +563,9 @@ pub(crate) fn of_children() -> Vec<Column> {
 
 /// Runs, which contain what their children used, with what they used themselves. They have their id.
 pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
-    const PROJECT: &str = "@project of parent";
     const PARENT: &str = "@parent";
     const ID: &str = "@id";
+    let bits = |id: Column| functions::run_bits(ident(Column::SessionId.name()), ident(id.name()));
     let parent = || ident(Column::ParentRunId.name());
     let below = |column: Column| format!("@below.{}", column.name());
     let used = USAGE.map(|column| ident(column.name()).is_not_null());
@@ -584,13 +584,7 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
                 .and(parent().not_eq(lit("")))
                 .and(used),
         )?
-        .aggregate(
-            [
-                ident(Column::SessionId.name()).alias(PROJECT),
-                functions::id_bits(parent()).alias(PARENT),
-            ],
-            sums,
-        )?
+        .aggregate([bits(Column::ParentRunId).alias(PARENT)], sums)?
         .build()?;
     let fields = runs.schema().fields().iter();
     let names: Vec<String> = fields.map(|field| field.name().clone()).collect();
@@ -608,15 +602,10 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
     let own = own.collect::<Result<Vec<_>>>()?;
     let columns = names.iter().map(ident);
     let runs = LogicalPlanBuilder::new(runs)
-        .project(columns.chain([functions::id_bits(ident(Column::Id.name())).alias(ID)]))?
+        .project(columns.chain([bits(Column::Id).alias(ID)]))?
         .build()?;
     LogicalPlanBuilder::new(children)
-        .join(
-            runs,
-            JoinType::Right,
-            (vec![PROJECT, PARENT], vec![Column::SessionId.name(), ID]),
-            None,
-        )?
+        .join(runs, JoinType::Right, (vec![PARENT], vec![ID]), None)?
         .project(own)?
         .build()
 }

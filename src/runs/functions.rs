@@ -62,6 +62,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Whole,
         Kind::IdText,
         Kind::IdBits,
+        Kind::RunBits,
         Kind::Digest,
         Kind::RankedUp,
         Kind::RankedDown,
@@ -111,6 +112,11 @@ pub(crate) fn id_text(value: Expr, column: &str) -> Expr {
 /// The 128 bits of an id: those of a UUID, or of the one that its text gives (version 5).
 pub(crate) fn id_bits(id: Expr) -> Expr {
     Kind::IdBits.udf().call(vec![id])
+}
+
+/// The same of a run within its project, so that the same id in two projects has others.
+pub(crate) fn run_bits(project: Expr, id: Expr) -> Expr {
+    Kind::RunBits.udf().call(vec![project, id])
 }
 
 /// A number that differs, but for chance, where any of the values does.
@@ -211,6 +217,7 @@ enum Kind {
     Whole,
     IdText,
     IdBits,
+    RunBits,
     Digest,
     RankedUp,
     RankedDown,
@@ -259,6 +266,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Whole => "whole",
             Kind::IdText => "id_text",
             Kind::IdBits => "id_bits",
+            Kind::RunBits => "run_bits",
             Kind::Digest => "digest",
             Kind::RankedUp => "ranked_up",
             Kind::RankedDown => "ranked_down",
@@ -292,7 +300,7 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::Digest
             | Kind::WholeEntries
             | Kind::PicoEntries => DataType::Int64,
-            Kind::IdBits | Kind::RankedUp | Kind::RankedDown => BITS,
+            Kind::IdBits | Kind::RunBits | Kind::RankedUp | Kind::RankedDown => BITS,
             Kind::AreApart => DataType::Boolean,
             Kind::IdText
             | Kind::TraceOf
@@ -361,6 +369,10 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::FirstPathText
             | Kind::WholeEntries
             | Kind::PicoEntries => values,
+            Kind::RunBits => {
+                let ids = second.to_array(args.number_rows)?;
+                Arc::new(bits_of_runs(&values, &ids)?)
+            }
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
             Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
@@ -600,13 +612,31 @@ fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
 }
 
 fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
-    let bits = |id: &str| {
-        let uuid = Uuid::try_parse(id)
-            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
-        uuid.as_u128().cast_signed()
-    };
-    let bits: Decimal128Array = text(ids)?.iter().map(|id| id.map(bits)).collect();
-    Ok(bits.with_data_type(BITS))
+    let bits = text(ids)?.iter().map(|id| id.map(bits_of_id)).collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
+}
+
+fn bits_of_id(id: &str) -> i128 {
+    let uuid =
+        Uuid::try_parse(id).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
+    uuid.as_u128().cast_signed()
+}
+
+/// The bits of ids, mixed with those of their projects, of which neighbours mostly have the same.
+fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
+    let (projects, ids) = (text(projects)?, text(ids)?);
+    let mut last: Option<(&str, i128)> = None;
+    let runs = projects.iter().zip(&ids).map(|(project, id)| {
+        let (project, id) = (project.unwrap_or_default(), id?);
+        let mixed = match last {
+            Some((one, mixed)) if one == project => mixed,
+            _ => bits_of_id(project).rotate_left(1),
+        };
+        last = Some((project, mixed));
+        Some(bits_of_id(id) ^ mixed)
+    });
+    let bits = runs.collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
 }
 
 /// An odd number with bits all over.
