@@ -428,9 +428,16 @@ fn json_lines_have_a_line_a_group_or_span() {
 
 #[test]
 fn sheets_of_groups() {
-    let measures = "traces,error_rate,p99,tokens,tokens_p50,cost,users,last_start,latency<15s:99%,\
-                    feedback,facets";
-    insta::assert_snapshot!("groups_csv", models(measures).text(Format::Csv));
+    let measures = "traces,error_rate,p99,tokens,tokens_p50,cost,users,last_start,\
+                    latency<15s:99%,feedback";
+    let groups = [
+        (&[value(HOSTILE)] as &[Label], 998),
+        (&[value("(none)")], 64),
+        (&[Label::None], 12),
+        (&[Label::Other], 40_312),
+    ];
+    let answer = Answer::new(measures, 41_386).by(&["metadata.model"], &groups);
+    insta::assert_snapshot!("groups_csv", answer.text(Format::Csv));
     let mut teams = teams(2);
     insta::assert_snapshot!("teams_csv", teams.text(Format::Csv));
     teams.shows_total = false;

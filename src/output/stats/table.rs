@@ -144,19 +144,17 @@ impl<'a> Lines<'a> {
     /// A line for all runs together, or a span of time.
     fn of_all(answer: &Groups<'a>) -> Self {
         let line = |name: String, tone| Line::of(answer.total, vec![Cell::new(name, tone)], tone);
-        match answer.breakdown.every {
-            Some(every) => Self {
+        if let Some(every) = answer.breakdown.every {
+            return Self {
                 groups: spans(answer.total, every, "").collect(),
                 total: vec![line("total".to_owned(), Tone::Strong)],
                 ..Self::default()
-            },
-            None => {
-                let all = format!("all {}", answer.breakdown.runs.noun());
-                Self {
-                    groups: vec![line(all, Tone::Plain)],
-                    ..Self::default()
-                }
-            }
+            };
+        }
+        let all = format!("all {}", answer.breakdown.runs.noun());
+        Self {
+            groups: vec![line(all, Tone::Plain)],
+            ..Self::default()
         }
     }
 
