@@ -107,7 +107,7 @@ enum Command {
     #[command(visible_alias = "sessions")]
     List(list::List),
     /// Statistics of any runs, split by what they have in common and by time.
-    Stats(stats::Stats),
+    Stats(Box<stats::Stats>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.

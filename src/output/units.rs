@@ -124,12 +124,12 @@ pub(super) fn share(share: f64) -> String {
     }
 }
 
-/// A share that may be less than nothing or more than all: `-120 %`.
-pub(super) fn signed_share(part: f64) -> String {
-    let sign = if part < 0.0 { "-" } else { "" };
-    match part.abs() {
-        size if size <= 1.0 => format!("{sign}{}", share(size)),
-        size => format!("{sign}{:.0} %", size * 100.0),
+/// What is left of a share of one, less than nothing where too much was used up: `-120 %`.
+pub(super) fn left(part: f64) -> String {
+    match -part * 100.0 {
+        ..=0.0 => share(part),
+        over if over < 99.95 => format!("-{:.1} %", over.max(0.1)),
+        over => format!("-{over:.0} %"),
     }
 }
 
@@ -354,10 +354,12 @@ mod tests {
             (1.0, "100 %"),
             (0.25, "25.0 %"),
             (0.0, "0 %"),
+            (-0.000_1, "-0.1 %"),
             (-0.5, "-50.0 %"),
+            (-0.999_6, "-100 %"),
             (-35.2, "-3520 %"),
         ] {
-            assert_eq!(signed_share(part), text);
+            assert_eq!(left(part), text);
         }
     }
 

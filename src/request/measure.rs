@@ -286,6 +286,7 @@ impl Measure {
     }
 
     /// The names that a measure may have, for completions and errors.
+    #[must_use]
     pub fn words() -> Vec<&'static str> {
         let names = NAMES.iter().map(|(name, _)| *name);
         let amounts = AMOUNTS.iter().map(|(name, _)| *name);
@@ -499,8 +500,8 @@ fn with_part(name: &str) -> Option<Measure> {
 /// A duration as it is written: 15s, 300ms, 250us.
 fn duration(us: u64) -> String {
     match us {
-        _ if us % 1_000_000 == 0 => format!("{}s", us / 1_000_000),
-        _ if us % 1_000 == 0 => format!("{}ms", us / 1_000),
+        _ if us.is_multiple_of(1_000_000) => format!("{}s", us / 1_000_000),
+        _ if us.is_multiple_of(1_000) => format!("{}ms", us / 1_000),
         _ => format!("{us}us"),
     }
 }

@@ -28,6 +28,8 @@ mod cli;
 mod damage;
 /// What the command line is to people and scripts.
 mod face;
+/// Statistics of groups as tables, JSON, CSV and Markdown.
+mod groups;
 /// Who may import whom.
 mod imports;
 /// The README's commands run and say what it says.

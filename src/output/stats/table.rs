@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::iter;
 
 use super::super::grid::{Cell, Column, Grid, Row, Tone};
-use super::super::list::marked as marked_text;
 use super::super::text::{plain_text, shortened};
 use super::super::trend::bars;
 use super::super::{Style, markdown};
@@ -14,11 +13,12 @@ use super::{Groups, called};
 use crate::document::{Bucket, Figure, Group, Label};
 use crate::request::{Count, Every, Measure};
 
-/// A group's name is not shortened below this while columns can go instead.
+/// A group's name is not shortened below this while columns can go instead; one of several below that.
 const NAME_MIN: usize = 16;
+const NAME_OF_SEVERAL_MIN: usize = 10;
 
 /// How much of the name in a further key is shown where the width is limited.
-const KEY_MIN: usize = 6;
+const KEY_MIN: usize = 7;
 const KEY_MAX: usize = 24;
 
 /// What stands for a name without a character.
@@ -28,7 +28,7 @@ const EMPTY: &str = "\"\"";
 const N_LINES_MAX: usize = 60;
 
 /// How many bars a trend has: what looks best comes first.
-const N_BARS: [u64; 4] = [30, 14, 10, 7];
+const N_BARS: [usize; 4] = [30, 14, 10, 7];
 
 /// What is before a span of time in a group.
 const INDENT: &str = "  ";
@@ -48,7 +48,7 @@ pub(super) fn write(
     }
     let table = Table::fitting(answer, &lines, style);
     let fits = style.width.is_none_or(|room| table.grid.fits(room));
-    let is_alone = lines.groups.len() == 1 && lines.total.is_empty();
+    let is_alone = lines.all().count() == 1;
     let mut left_out = if is_alone && !fits {
         upright(&table.grid).write(out, style)?;
         Vec::new()
@@ -58,7 +58,10 @@ pub(super) fn write(
     if table.marked.iter().any(|name| !left_out.contains(name)) {
         Grid::of_note(note(noun)).write(out, style)?;
     }
-    left_out.extend(lines.left_out);
+    if lines.is_compact {
+        let n_spans = answer.total.series.len();
+        left_out.push(format!("each group's {n_spans} spans of time"));
+    }
     Ok(left_out)
 }
 
@@ -107,60 +110,69 @@ impl<'a> Line<'a> {
 }
 
 /// The lines of a table.
+#[derive(Default)]
 struct Lines<'a> {
     groups: Vec<Line<'a>>,
     total: Vec<Line<'a>>,
-    /// What is not shown of the groups.
-    left_out: Option<String>,
+    /// Whether groups have their trend alone, for want of room for their spans of time.
+    is_compact: bool,
 }
 
 impl<'a> Lines<'a> {
+    /// What a table of some width says; of one group or span the total would say the same again.
     fn of(answer: &Groups<'a>, indent: &str, style: &Style) -> Self {
-        let total = answer.total;
-        let every = answer.breakdown.every;
-        let n_lines = (answer.groups.len() + 1) * (total.series.len() + 1);
-        let is_long = style.width.is_some() && n_lines > N_LINES_MAX;
-        let inner = every.filter(|_| !is_long);
-        let label_tone = if inner.is_some() {
-            Tone::Strong
+        let (n_groups, n_spans) = (answer.groups.len(), answer.total.series.len());
+        let mut lines = if answer.is_whole() {
+            Self::of_all(answer)
         } else {
-            Tone::Plain
-        };
-        let block = |group, labels, tone| {
-            let spans = inner.map(|every| spans(group, every, indent));
-            let whole = iter::once(Line::of(group, labels, tone));
-            whole.chain(spans.into_iter().flatten()).collect()
-        };
-        let labels = |group: &Group| label_cells(answer, group, label_tone, style);
-        let name = |text: String, tone| vec![Cell::new(text, tone)];
-        let total_name = || name("total".to_owned(), Tone::Strong);
-        let (groups, below): (Vec<Line>, Vec<Line>) = match every {
-            _ if !answer.is_whole() => {
-                let groups = answer.groups.iter();
-                let blocks = groups.map(|group| block(group, labels(group), Tone::Plain));
-                let blocks: Vec<Vec<Line>> = blocks.collect();
-                (
-                    blocks.into_iter().flatten().collect(),
-                    block(total, total_name(), Tone::Strong),
-                )
-            }
-            Some(every) => (
-                spans(total, every, "").collect(),
-                vec![Line::of(total, total_name(), Tone::Strong)],
-            ),
-            None => {
-                let all = format!("all {}", answer.breakdown.runs.noun());
-                let all = Line::of(total, name(all, Tone::Plain), Tone::Plain);
-                (vec![all], Vec::new())
+            let is_long = (n_groups + 1) * (n_spans + 1) > N_LINES_MAX;
+            let is_compact = is_long && n_spans > 0 && style.width.is_some();
+            let inner = answer.breakdown.every.filter(|_| !is_compact);
+            Self {
+                is_compact,
+                ..Self::of_groups(answer, inner, indent, style)
             }
         };
-        // Of one group the total would say the same again.
-        let has_total = answer.shows_total && answer.groups.len().max(total.series.len()) > 1;
-        let is_cut = is_long && every.is_some() && !answer.is_whole();
+        let n_parts = if answer.is_whole() { n_spans } else { n_groups };
+        if !answer.shows_total || n_parts < 2 {
+            lines.total.clear();
+        }
+        lines
+    }
+
+    /// A line for all runs together, or a span of time.
+    fn of_all(answer: &Groups<'a>) -> Self {
+        let line = |name: String, tone| Line::of(answer.total, vec![Cell::new(name, tone)], tone);
+        if let Some(every) = answer.breakdown.every {
+            return Self {
+                groups: spans(answer.total, every, "").collect(),
+                total: vec![line("total".to_owned(), Tone::Strong)],
+                ..Self::default()
+            };
+        }
+        let all = format!("all {}", answer.breakdown.runs.noun());
         Self {
-            groups,
-            total: if has_total { below } else { Vec::new() },
-            left_out: is_cut.then(|| format!("the {} spans of each group", total.series.len())),
+            groups: vec![line(all, Tone::Plain)],
+            ..Self::default()
+        }
+    }
+
+    /// A line a group, each followed by its spans of time.
+    fn of_groups(answer: &Groups<'a>, inner: Option<Every>, indent: &str, style: &Style) -> Self {
+        let label_tone = inner.map_or(Tone::Plain, |_| Tone::Strong);
+        let block = |group: &'a Group, labels, tone| {
+            let spans = inner.map(|every| spans(group, every, indent));
+            iter::once(Line::of(group, labels, tone)).chain(spans.into_iter().flatten())
+        };
+        let groups = answer.groups.iter().flat_map(|group| {
+            let labels = label_cells(answer, group, label_tone, style);
+            block(group, labels, Tone::Plain)
+        });
+        let total = vec![Cell::new("total", Tone::Strong)];
+        Self {
+            groups: groups.collect(),
+            total: block(answer.total, total, Tone::Strong).collect(),
+            ..Self::default()
         }
     }
 
@@ -215,43 +227,34 @@ struct Table {
 }
 
 impl Table {
-    /// The table with as many bars as suit the width.
+    /// The table with as many bars as suit the width. Where they stand for what has no room they matter
+    /// more than what else there is.
     fn fitting(answer: &Groups, lines: &Lines, style: &Style) -> Self {
         let [most, fewer @ ..] = N_BARS;
-        let mut table = Self::new(answer, lines, most, style);
+        if lines.is_compact {
+            let n_bars = style.width.map_or(most, |width| width / 6);
+            let trend = Trend::of(answer, n_bars.clamp(fewer[2], most), 1);
+            return Self::new(answer, lines, trend, style);
+        }
+        let mut table = Self::new(answer, lines, Trend::of(answer, most, 9), style);
         for n_bars in fewer {
-            if style.width.is_none_or(|width| table.grid.fits(width)) {
+            let trend = Trend::of(answer, n_bars, 9);
+            if trend.is_none() || style.width.is_none_or(|width| table.grid.fits(width)) {
                 break;
             }
-            table = Self::new(answer, lines, n_bars, style);
+            table = Self::new(answer, lines, trend, style);
         }
         table
     }
 
-    fn new(answer: &Groups, lines: &Lines, n_bars: u64, style: &Style) -> Self {
-        let mut figures = columns(answer);
-        let has_mark: Vec<bool> = figures
-            .iter()
-            .map(|column| {
-                lines
-                    .all()
-                    .any(|line| column.is_marked(line.figures, answer))
-            })
-            .collect();
-        let marks = || figures.iter().zip(&has_mark);
-        let marked = marks().filter(|(_, has_mark)| **has_mark);
-        let marked = marked.map(|(column, _)| column.column.name.to_string());
-        let marked = marked.collect();
-        let trend = Trend::of(answer, n_bars);
+    fn new(answer: &Groups, lines: &Lines, trend: Option<Trend>, style: &Style) -> Self {
+        let n_labels = answer.breakdown.by.len().max(1);
+        let figures = columns(answer, || lines.all().map(|line| line.figures));
         let row = |line: &Line| {
             let mut cells = line.labels.clone();
-            cells.resize(answer.breakdown.by.len().max(1), Cell::default());
-            cells.extend(marks().map(|(column, has_mark)| {
-                let mut cell = column.cell(line.figures, answer, style, line.tone);
-                let is_marked = column.is_marked(line.figures, answer);
-                cell.text = marked_text(cell.text, *has_mark, is_marked);
-                cell
-            }));
+            cells.resize(n_labels, Cell::default());
+            let figures = figures.iter();
+            cells.extend(figures.map(|column| column.cell(line.figures, answer, style, line.tone)));
             cells.extend(trend.as_ref().map(|trend| trend.cell(line)));
             Row::Cells(cells)
         };
@@ -260,23 +263,24 @@ impl Table {
             rows.push(Row::Rule);
             rows.extend(lines.total.iter().map(row));
         }
-        for (column, has_mark) in figures.iter_mut().zip(&has_mark) {
-            if *has_mark {
-                column.column.title.to_mut().push(' ');
-            }
-        }
-        let columns = key_columns(answer).into_iter();
-        let columns = columns.chain(figures.into_iter().map(|column| column.column));
-        Self {
-            grid: Grid {
-                columns: columns.chain(trend.map(|_| Trend::column())).collect(),
-                rows,
-                least: NAME_MIN,
-                ruled: true,
-                ..Grid::default()
+        let marked = figures.iter().filter(|column| column.has_mark);
+        let marked = marked.map(|column| column.column.name.to_string());
+        let marked = marked.collect();
+        let mut columns = key_columns(answer);
+        columns.extend(figures.into_iter().map(|column| column.column));
+        columns.extend(trend.map(|trend| trend.column()));
+        let grid = Grid {
+            columns,
+            rows,
+            least: if n_labels == 1 {
+                NAME_MIN
+            } else {
+                NAME_OF_SEVERAL_MIN
             },
-            marked,
-        }
+            ruled: true,
+            ..Grid::default()
+        };
+        Self { grid, marked }
     }
 }
 
@@ -304,12 +308,13 @@ fn key_columns(answer: &Groups) -> Vec<Column> {
 struct Trend {
     /// The place of what is shown among the figures: the first that adds up, else the number of runs.
     at: usize,
-    n_bars: u64,
+    n_bars: usize,
+    expendable: u8,
 }
 
 impl Trend {
     /// None where there are no two spans.
-    fn of(answer: &Groups, n_bars: u64) -> Option<Self> {
+    fn of(answer: &Groups, n_bars: usize, expendable: u8) -> Option<Self> {
         let shown = answer.measures().iter().position(Measure::adds_up);
         let runs = Measure::Count(Count::Runs);
         let runs = || {
@@ -320,13 +325,17 @@ impl Trend {
                 .position(|one| *one == runs)
         };
         let at = shown.or_else(runs)?;
-        (answer.total.series.len() > 1).then_some(Self { at, n_bars })
+        (answer.total.series.len() > 1).then_some(Self {
+            at,
+            n_bars,
+            expendable,
+        })
     }
 
-    fn column() -> Column {
+    fn column(&self) -> Column {
         Column {
             left: true,
-            ..Column::new("trend", "", "trend", "", 9)
+            ..Column::new("trend", "", "trend", "", self.expendable)
         }
     }
 
@@ -343,8 +352,8 @@ impl Trend {
                 });
             (place, u128::try_from(amount).unwrap_or(0))
         });
-        let n_places = u64::try_from(line.series.len()).unwrap_or(u64::MAX);
-        Cell::new(bars(n_places, amounts, self.n_bars), line.tone)
+        let [n_places, n_bars] = [line.series.len(), self.n_bars].map(|n| n as u64);
+        Cell::new(bars(n_places, amounts, n_bars), line.tone)
     }
 }
 
@@ -354,7 +363,8 @@ fn upright(grid: &Grid) -> Grid {
         Row::Cells(cells) => Some(cells.as_slice()),
         Row::Rule | Row::Note(_) => None,
     });
-    let facts = grid.full_titles().zip(cells.unwrap_or_default()).skip(1);
+    let facts = grid.full_titles().zip(cells.unwrap_or_default());
+    let facts = facts.filter(|(title, _)| !title.is_empty());
     let rows = facts.map(|(title, cell)| {
         let label = Cell::new(title, Tone::Faint);
         Row::Cells(vec![label, cell.clone()])
