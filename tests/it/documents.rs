@@ -376,6 +376,7 @@ proptest! {
         shapes in vec(any_form(), 1..3),
         window in any_window(),
         filter in proptest::option::weighted(0.8, any_filter()),
+        trace_filter in proptest::option::weighted(0.2, any_filter()),
         tree_filter in proptest::option::weighted(0.3, any_filter()),
         usage in prop_oneof![3 => Just(UsageFrom::Auto), 1 => Just(UsageFrom::Own)],
     ) {
@@ -385,6 +386,7 @@ proptest! {
             until_us: window.1,
             usage,
             filter: filter.map(parsed),
+            trace_filter: trace_filter.map(parsed),
             tree_filter: tree_filter.map(|text| parsed(text.replace("root.", ""))),
             ..Question::default()
         };
