@@ -59,7 +59,7 @@ fn answer(dir: &Path, options: &SourceOptions, request: &Request) -> runtally::R
 }
 
 /// Writes the runs into one folder a shape, taking turns; says what the files can say of them.
-fn write_in_turns(dir: &Path, runs: &[Run], shapes: &[Shape]) -> Vec<FileForm> {
+pub(crate) fn write_in_turns(dir: &Path, runs: &[Run], shapes: &[Shape]) -> Vec<FileForm> {
     let mut files = Vec::new();
     for (turn, shape) in shapes.iter().enumerate() {
         let rows: Vec<usize> = (turn..runs.len()).step_by(shapes.len()).collect();
@@ -153,7 +153,7 @@ fn check(runs: &[Run], shapes: &[Shape], mut question: Question) {
 }
 
 /// The same question for the product; none where its window ends before it starts.
-fn request(question: &Question) -> Option<Request> {
+pub(crate) fn request(question: &Question) -> Option<Request> {
     Some(Request {
         projects: question
             .project
@@ -290,11 +290,11 @@ fn any_shape() -> impl Strategy<Value = Shape> {
 }
 
 /// One shape, or several in one source.
-fn any_shapes() -> impl Strategy<Value = Vec<Shape>> {
+pub(crate) fn any_shapes() -> impl Strategy<Value = Vec<Shape>> {
     prop_oneof![vec(any_shape(), 1), vec(any_shape(), 2..4),]
 }
 
-fn any_usage() -> impl Strategy<Value = UsageFrom> {
+pub(crate) fn any_usage() -> impl Strategy<Value = UsageFrom> {
     prop_oneof![
         4 => Just(UsageFrom::Auto),
         1 => Just(UsageFrom::Roots),
@@ -376,6 +376,7 @@ proptest! {
         shapes in vec(any_form(), 1..3),
         window in any_window(),
         filter in proptest::option::weighted(0.8, any_filter()),
+        trace_filter in proptest::option::weighted(0.2, any_filter()),
         tree_filter in proptest::option::weighted(0.3, any_filter()),
         usage in prop_oneof![3 => Just(UsageFrom::Auto), 1 => Just(UsageFrom::Own)],
     ) {
@@ -385,6 +386,7 @@ proptest! {
             until_us: window.1,
             usage,
             filter: filter.map(parsed),
+            trace_filter: trace_filter.map(parsed),
             tree_filter: tree_filter.map(|text| parsed(text.replace("root.", ""))),
             ..Question::default()
         };

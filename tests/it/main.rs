@@ -19,6 +19,8 @@ mod measured;
 mod memory;
 /// Plans are what they should be.
 mod plans;
+/// Groups of runs have the figures of the naive reference, and add up.
+mod stats;
 
 /// Documents pinned as files.
 mod cases;

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use num_bigint::{BigInt, Sign};
 use runtally::request::{Amount, Count, Distinct, Quantity, Rate, Statistic};
@@ -11,8 +12,9 @@ use uuid::Uuid;
 
 use super::label;
 use super::unit::Unit;
-use crate::support::exact::{divide_half_even, quotient, ten_to};
+use crate::support::exact::{divide_half_even, plain, quotient, ten_to};
 use crate::support::reference::{EXACT_VALUES, Row, feedback_stats};
+use crate::support::run::FIRST_MIDNIGHT_US;
 
 const MILLION: u32 = 1_000_000;
 /// Fractional digits of seconds, of thousandths, of dollars.
@@ -80,18 +82,6 @@ impl Wanted {
         })
     }
 
-    /// Written by hand: a number with its decimals, seconds with an `s` and dollars with a `$` after it.
-    pub(crate) fn of_text(text: &str) -> Self {
-        let (number, kind) = match text.strip_suffix(['s', '$']) {
-            Some(number) if text.ends_with('s') => (number, Kind::Seconds),
-            Some(number) => (number, Kind::Cost),
-            None => (text, Kind::Number),
-        };
-        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-        let digits: BigInt = format!("{whole}{decimals}").parse().unwrap();
-        Self::exact(digits, u32::try_from(decimals.len()).unwrap(), kind, 0)
-    }
-
     pub(crate) fn is_unknown(&self) -> bool {
         *self == Self::Unknown
     }
@@ -145,6 +135,29 @@ impl Wanted {
     }
 }
 
+/// A number with its decimals, seconds with an `s` and dollars with a `$` after it; moments in seconds
+/// since made-up runs begin.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("-"),
+            Self::Exact(exact) => {
+                f.write_str(&plain(&exact.digits, exact.places as usize))?;
+                f.write_str(match exact.kind {
+                    Kind::Number => "",
+                    Kind::Seconds => "s",
+                    Kind::Cost => "$",
+                })
+            }
+            Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Time(us) => write!(f, "@{}", (us - FIRST_MIDNIGHT_US) / 1_000_000),
+            Self::Feedback(keys) => write!(f, "{keys}"),
+            Self::NoFeedback | Self::Facets => write!(f, "{self:?}"),
+            Self::Attained(met) => write!(f, "{} of {}", met.good, met.total),
+        }
+    }
+}
+
 impl Exact {
     fn pico(&self) -> BigInt {
         &self.digits * ten_to(PICO_PLACES - self.places)
@@ -160,6 +173,10 @@ impl Exact {
             Figure::Thousandths(value) => number(BigInt::from(value.0), MILLI_PLACES),
             Figure::Seconds(time) => (BigInt::from(time.0) * 1_000, Kind::Seconds),
             Figure::Cost(cost) => (BigInt::from(cost.pico), Kind::Cost),
+            Figure::Number(number) => {
+                let wanted = quotient(&self.digits, &ten_to(self.places));
+                return self.kind == Kind::Number && is_near(*number, wanted);
+            }
             _ => return false,
         };
         let apart = (&pico - self.pico()).magnitude().clone();
