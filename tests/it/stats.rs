@@ -189,15 +189,15 @@ fn any_names(n_projects: usize) -> impl Strategy<Value = Vec<Value>> {
     })
 }
 
-fn parsed(text: String) -> Filter {
-    Filter::parse(&text).unwrap()
+fn parsed(text: &str) -> Filter {
+    Filter::parse(text).unwrap()
 }
 
 fn any_filters() -> impl Strategy<Value = [Option<Filter>; 3]> {
     let filter = |often| proptest::option::weighted(often, any_filter());
     (filter(0.3), filter(0.1), filter(0.15)).prop_map(|(filter, of_root, of_tree)| {
         let of_tree = of_tree.map(|text| text.replace("root.", ""));
-        [filter, of_root, of_tree].map(|text| text.map(parsed))
+        [filter, of_root, of_tree].map(|text| text.as_deref().map(parsed))
     })
 }
 
@@ -271,7 +271,7 @@ proptest! {
             until_us: window.1,
             usage,
             metadata,
-            filter: filter.map(parsed),
+            filter: filter.as_deref().map(parsed),
             feedback: scores.map(records),
             ..Question::default()
         };
@@ -333,7 +333,7 @@ proptest! {
             since_us: window.0,
             until_us: window.1,
             usage,
-            filter: filter.map(parsed),
+            filter: filter.as_deref().map(parsed),
             ..Question::default()
         };
         let export = Export::write(&runs, &[Shape::default()], &mut question);
@@ -426,7 +426,7 @@ fn selecting(key: &str, label: &Label, population: &Population) -> Option<Filter
         }
         _ => return None,
     };
-    Some(parsed(text))
+    Some(parsed(&text))
 }
 
 /// The sum of figures in pico-units; nothing of what is unknown.

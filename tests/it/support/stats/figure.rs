@@ -121,7 +121,7 @@ impl Wanted {
             }
             (Self::Attained(wanted), Figure::Attainment(found)) => {
                 let worst = found.worst.map(|time| time.0);
-                found.target == wanted.target
+                is_near(found.target, wanted.target)
                     && found.good == wanted.good as u64
                     && found.total == wanted.total as u64
                     && are_near(found.attained, wanted.attained)
@@ -167,8 +167,9 @@ impl Exact {
     fn agrees_with(&self, figure: &Figure) -> bool {
         let number = |digits: BigInt, places| (digits * ten_to(PICO_PLACES - places), Kind::Number);
         let (pico, kind) = match figure {
-            Figure::Count(n) => number(BigInt::from(*n), 0),
-            Figure::Distinct { n, is_exact: true } => number(BigInt::from(*n), 0),
+            Figure::Count(n) | Figure::Distinct { n, is_exact: true } => {
+                number(BigInt::from(*n), 0)
+            }
             Figure::Whole(sum) => number(BigInt::from(*sum), 0),
             Figure::Thousandths(value) => number(BigInt::from(value.0), MILLI_PLACES),
             Figure::Seconds(time) => (BigInt::from(time.0) * 1_000, Kind::Seconds),
@@ -218,10 +219,8 @@ impl Group<'_> {
             Measure::Share(part) => self.share(part),
             Measure::Of(quantity, statistic) => self.statistic(*quantity, *statistic),
             Measure::Under(quantity, threshold_us) => {
-                let values = self.values(*quantity);
-                let threshold = BigInt::from(*threshold_us);
-                let good = values.iter().filter(|value| **value <= threshold);
-                ratio(good.count(), values.len())
+                let (good, total) = self.under(*quantity, *threshold_us);
+                ratio(good, total)
             }
             Measure::PerRun(amount) => self.per_run(*amount),
             Measure::Distinct(what) => self.distinct(*what),
@@ -405,43 +404,49 @@ impl Group<'_> {
     }
 
     fn attained(&self, objective: Objective, spans: &[(i64, i64)]) -> Attained {
+        let good = |group: &Group| group.under(objective.quantity, objective.threshold_us);
+        let share =
+            |(good, total): (usize, usize)| (total > 0).then(|| divided(good.into(), total.into()));
         let target = objective.target.millionths();
-        let (good, total) = self.good(objective);
+        let (n_good, total) = good(self);
         // What may be bad, and what of it is left, both in millionths of a run.
-        let allowed = i128::from(MILLION - target) * total as i128;
-        let left = allowed - (total - good) as i128 * i128::from(MILLION);
+        let allowed = BigInt::from(MILLION - target) * total;
+        let left = &allowed - BigInt::from(total - n_good) * MILLION;
         let shares: Vec<(f64, i64)> = spans
             .iter()
             .filter_map(|&(start, end)| {
-                let within = |unit: &&&Unit| (start..end).contains(&unit.start_us);
-                let units: Vec<&Unit> = self.units.iter().filter(within).copied().collect();
-                let (good, total) = Group {
-                    units: &units,
-                    ..*self
-                }
-                .good(objective);
-                (total > 0).then(|| (divided(good.into(), total.into()), start))
+                let units = self.within(start, end);
+                let units = &units;
+                Some((share(good(&Group { units, ..*self }))?, start))
             })
             .collect();
-        let least = shares
+        let least = shares.iter().map(|(share, _)| *share);
+        let least = least.min_by(f64::total_cmp).unwrap_or_default();
+        let worst = shares
             .iter()
-            .map(|(share, _)| *share)
-            .min_by(f64::total_cmp);
-        let worst = shares.iter().filter(|(share, _)| Some(*share) == least);
+            .filter(|(share, _)| share.total_cmp(&least).is_eq());
         Attained {
             target: divided(target.into(), MILLION.into()),
-            good,
+            good: n_good,
             total,
-            attained: (total > 0).then(|| divided(good.into(), total.into())),
-            budget_left: (allowed > 0).then(|| divided(left.into(), allowed.into())),
+            attained: share((n_good, total)),
+            budget_left: (allowed.sign() == Sign::Plus).then(|| divided(left, allowed)),
             worst: worst.map(|(_, start)| *start).collect(),
         }
     }
 
-    /// How many values are within an objective, of how many.
-    fn good(&self, objective: Objective) -> (usize, usize) {
-        let values = self.values(objective.quantity);
-        let threshold = BigInt::from(objective.threshold_us);
+    /// The units that start in a span of time.
+    pub(super) fn within(&self, start: i64, end: i64) -> Vec<&Unit<'_>> {
+        let units = self.units.iter().copied();
+        units
+            .filter(|unit| (start..end).contains(&unit.start_us))
+            .collect()
+    }
+
+    /// How many values are at or below a threshold, of how many.
+    fn under(&self, quantity: Quantity, threshold_us: u64) -> (usize, usize) {
+        let values = self.values(quantity);
+        let threshold = BigInt::from(threshold_us);
         let good = values.iter().filter(|value| **value <= threshold);
         (good.count(), values.len())
     }
