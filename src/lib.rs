@@ -228,11 +228,19 @@ pub async fn stats(
 ) -> Result<Stats> {
     let columns = document::needed(&breakdown.measures);
     let overlaps = breakdown.by.iter().any(Key::is_multiple);
+    let split = Split {
+        by: &breakdown.by,
+        every: breakdown.every.as_ref(),
+        columns: &columns,
+        kept: &[],
+        own_feedback: source.feedback().is_none(),
+    };
     let answer = engine::split(
         engine,
         source,
         request,
         &breakdown.runs,
+        &split.read(&breakdown.runs),
         async |groups, tallied| {
             let known = ProjectNames::of(source, tallied)?;
             let making = Making {
@@ -336,6 +344,15 @@ async fn grouped(
         making.spread_total(&series.total, &mut total, &spans);
         making.spread(series, &mut found, &spans)?;
     }
+    if making.breakdown.measures.contains(&Measure::RunFacets) {
+        let of_groups = match by.is_empty() {
+            true => BTreeMap::new(),
+            false => groups.facets(by).await?,
+        };
+        let of_all = groups.facets(&[]).await?;
+        let of_all = of_all.values().next();
+        making.set_facets(of_groups, of_all, &mut found, &mut total);
+    }
     making.complete(&mut found, &mut total);
     Ok((found, total))
 }
@@ -382,6 +399,7 @@ pub async fn runs(
         source,
         request,
         &listing.runs,
+        &[],
         async |groups, tallied| {
             let names = ProjectNames::of(source, tallied)?;
             groups

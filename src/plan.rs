@@ -25,7 +25,7 @@ use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
-pub(crate) use facets::{FACETED, facets};
+pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use split::TRACE_FAILED;
 pub(crate) use split::{

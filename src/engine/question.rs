@@ -113,7 +113,10 @@ async fn attempt_all(
     request: &Request,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<Tallied, Stop> {
-    let (mut question, mut tallied) = open(engine, source, request, skipped).await?;
+    let looked_at = plan::FACETED.iter().filter(|_| request.facets);
+    let looked_at = looked_at.copied().collect();
+    let opened = open(engine, source, request, looked_at, skipped).await?;
+    let (mut question, mut tallied) = opened;
     if request.stats && !tallied.projects.is_empty() {
         tallied.n_files = question.files.wanted(&question.roots).count();
         question.statistics(source, request, &mut tallied).await?;
@@ -123,10 +126,12 @@ async fn attempt_all(
 }
 
 /// Opens a question: which files, which projects, and what is known of these without their traces.
+/// `looked_at` are columns beside those of every question.
 pub(super) async fn open<'e>(
     engine: &'e Engine,
     source: &Source,
     request: &Request,
+    mut looked_at: BTreeSet<Column>,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<(Question<'e>, Tallied), Stop> {
     if let Some(filter) = &request.tree_filter
@@ -179,9 +184,10 @@ pub(super) async fn open<'e>(
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
+    looked_at.extend(question.filtered(request));
     let tallied = Tallied {
         n_files: 0,
-        warnings: question.files.warnings(&question.looked_at(request)),
+        warnings: question.files.warnings(&looked_at),
         skipped: Vec::new(),
         projects,
         plans: Vec::new(),
@@ -313,14 +319,12 @@ impl Filters {
 }
 
 impl Question<'_> {
-    /// The columns beside those of every question that this one looks at.
-    fn looked_at(&self, request: &Request) -> BTreeSet<Column> {
-        let facets = plan::FACETED.iter().filter(|_| request.facets);
+    /// The columns that filters look at.
+    fn filtered(&self, request: &Request) -> BTreeSet<Column> {
         let of_any = request.tree_filter.iter();
         let of_any = of_any.filter_map(|filter| RunFilter::of_all([filter]));
         let filters = self.filters.of_root.iter().cloned().chain(of_any);
-        let own = filters.flat_map(|filter| filter.with_own(&[]));
-        own.chain(facets.copied()).collect()
+        filters.flat_map(|filter| filter.with_own(&[])).collect()
     }
 
     /// What is known of the projects without their traces.
@@ -407,16 +411,26 @@ impl Question<'_> {
                 with_project(projects, id, |project| project.facets = facets);
             }
         }
-        if self.files.has_ties() {
-            let all = projects.keys().copied();
-            let roots = Wanted {
-                projects: Some(all.filter(|id| !built.contains(id)).collect()),
-                ..self.roots.clone()
-            };
-            for counted in [roots, runs] {
-                for (id, n_undecided) in self.undecided(&counted).await? {
-                    with_project(projects, id, |project| project.n_undecided = n_undecided);
-                }
+        let all = projects.keys().copied();
+        let roots = Wanted {
+            projects: Some(all.filter(|id| !built.contains(id)).collect()),
+            ..self.roots.clone()
+        };
+        self.count_undecided([&roots, &runs], projects).await
+    }
+
+    /// Counts the runs of each project of which only a path decided which record counts.
+    pub(super) async fn count_undecided(
+        &mut self,
+        counted: impl IntoIterator<Item = &Wanted>,
+        projects: &mut BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<(), Stop> {
+        if !self.files.has_ties() {
+            return Ok(());
+        }
+        for counted in counted {
+            for (id, n_undecided) in self.undecided(counted).await? {
+                with_project(projects, id, |project| project.n_undecided = n_undecided);
             }
         }
         Ok(())
@@ -627,7 +641,10 @@ impl Question<'_> {
     async fn facets(&mut self) -> Result<BTreeMap<Uuid, Facets>, Stop> {
         let (filters, roots) = (self.filters.clone(), self.roots.clone());
         self.step(
-            |files| plan::facets(filters.roots(files, plan::FACETED, &roots)?).map(Some),
+            |files| {
+                let roots = filters.roots(files, plan::FACETED, &roots)?;
+                plan::facets(roots, &[Column::SessionId.name()]).map(Some)
+            },
             |_, facets, batch| add_facets(facets, batch),
         )
         .await
@@ -807,18 +824,28 @@ fn day_at(batch: &RecordBatch, row: usize) -> Result<BTreeMap<NaiveDate, u64>> {
 
 /// Rows of [`plan::facets`].
 fn add_facets(facets: &mut BTreeMap<Uuid, Facets>, batch: &RecordBatch) -> Result<()> {
-    let [keys, values] = [1, 2].map(|index| batch.column(index).as_string_view());
-    let counts = batch.column(3).as_primitive::<Int64Type>();
     for row in 0..batch.num_rows() {
         let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
         let facets = facets.entry(project.ok_or_else(source::no_project)?);
-        facets.or_default().add(Facet {
+        add_facet(facets.or_default(), batch, row);
+    }
+    Ok(())
+}
+
+/// A row of [`plan::facets`].
+pub(super) fn add_facet(facets: &mut Facets, batch: &RecordBatch, row: usize) {
+    let text = |name: &str| batch.column_by_name(name)?.as_string_view_opt();
+    let counts = batch.column_by_name(plan::N_FACETS);
+    let counts = counts.and_then(|counts| counts.as_primitive_opt::<Int64Type>());
+    if let (Some(keys), Some(values), Some(counts)) =
+        (text(plan::FACET_KEY), text(plan::FACET_VALUE), counts)
+    {
+        facets.add(Facet {
             key: keys.value(row),
             value: values.value(row),
             n: u64::try_from(counts.value(row)).unwrap_or(0),
         });
     }
-    Ok(())
 }
 
 async fn attempt<T: Default>(

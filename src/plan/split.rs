@@ -210,6 +210,8 @@ impl Split<'_> {
         if let Some(within) = super::within(window) {
             traces = traces.filter(within)?;
         }
+        // What a trace used must fit where what a run used does.
+        let traces = traces.project(whole_usage(&kept, &texts))?;
         let labels =
             labels.map(|(place, key)| from_text(ident(label(place)), key).alias(label(place)));
         self.labelled(traces.build()?, labels.collect())
@@ -250,8 +252,8 @@ impl Split<'_> {
         feedback.into_iter().chain(failed).collect()
     }
 
-    /// Labelled units of all kinds → a tally a group.
-    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+    /// Labelled units of all kinds, each as often as it has labels.
+    fn united(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
         let Some(mut plan) = united(units)? else {
             return Ok(None);
         };
@@ -260,6 +262,24 @@ impl Split<'_> {
                 plan = plan.unnest_column(label(place))?;
             }
         }
+        Ok(Some(plan))
+    }
+
+    /// Labelled units of all kinds → the facets of each group.
+    pub(crate) fn facets(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = self.united(units)? else {
+            return Ok(None);
+        };
+        let labels: Vec<String> = (0..self.by.len()).map(label).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        super::facets(plan.build()?, &labels).map(Some)
+    }
+
+    /// Labelled units of all kinds → a tally a group.
+    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = self.united(units)? else {
+            return Ok(None);
+        };
         let labels = (0..self.by.len()).map(|place| ident(label(place)));
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
@@ -343,6 +363,19 @@ impl Split<'_> {
             Key::Root(key) => self.label(key),
         }
     }
+}
+
+/// The columns of built traces, with sums of usage as whole numbers like those of runs.
+fn whole_usage(columns: &[Column], more: &[String]) -> Vec<Expr> {
+    let columns = columns.iter().map(|column| {
+        let value = ident(column.name());
+        if traces::is_summed(*column) {
+            cast(value, DataType::Int64).alias(column.name())
+        } else {
+            value
+        }
+    });
+    columns.chain(more.iter().map(ident)).collect()
 }
 
 fn united(units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
