@@ -235,12 +235,13 @@ pub async fn stats(
         kept: &[],
         own_feedback: source.feedback().is_none(),
     };
+    let looked_at = split.read(&breakdown.runs);
     let answer = engine::split(
         engine,
         source,
         request,
         &breakdown.runs,
-        &split.read(&breakdown.runs),
+        &looked_at,
         async |groups, tallied| {
             let known = ProjectNames::of(source, tallied)?;
             let making = Making {

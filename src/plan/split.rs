@@ -137,13 +137,8 @@ impl Split<'_> {
 
     /// Traces, as their roots' rows, with their labels.
     pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
-        let labels = self.by.iter().enumerate().map(|(place, key)| {
-            let key = match key {
-                Key::Root(key) => key,
-                key => key,
-            };
-            self.label(key).alias(label(place))
-        });
+        let keys = self.by.iter().enumerate();
+        let labels = keys.map(|(place, key)| self.label(key).alias(label(place)));
         self.labelled(roots, labels.collect())
     }
 
@@ -185,17 +180,12 @@ impl Split<'_> {
         kept.extend([Column::StartTime, Column::RunType]);
         kept.extend(USAGE);
         let kept: Vec<Column> = kept.into_iter().collect();
-        let labels = self.by.iter().enumerate().map(|(place, key)| {
-            let key = match key {
-                Key::Root(key) => key,
-                key => key,
-            };
-            (place, key)
-        });
-        let mut texts: Vec<String> = labels.clone().map(|(place, _)| label(place)).collect();
-        let labels_as_text = labels
-            .clone()
-            .map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
+        // A trace without its root has no label but its project.
+        let keys = self.by.iter().enumerate();
+        let of_root = keys.clone().filter(|(_, key)| **key != Key::Project);
+        let mut texts: Vec<String> = of_root.clone().map(|(place, _)| label(place)).collect();
+        let labels_as_text =
+            of_root.map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
         let more = self.more();
         texts.extend(more.iter().map(|name| (*name).to_owned()));
         let columns = kept.iter().map(|column| ident(column.name()));
@@ -212,8 +202,10 @@ impl Split<'_> {
         }
         // What a trace used must fit where what a run used does.
         let traces = traces.project(whole_usage(&kept, &texts))?;
-        let labels =
-            labels.map(|(place, key)| from_text(ident(label(place)), key).alias(label(place)));
+        let labels = keys.map(|(place, key)| match key {
+            Key::Project => self.label(key).alias(label(place)),
+            key => from_text(ident(label(place)), key).alias(label(place)),
+        });
         self.labelled(traces.build()?, labels.collect())
     }
 
