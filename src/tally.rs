@@ -5,7 +5,10 @@
 //! commutative monoid: every part is an integer, a sorted map or a sketch, no float is accumulated, so
 //! merging in any order gives the same bytes.
 
+mod bytes;
+pub mod distinct;
 mod exact;
+pub mod exemplars;
 pub(crate) mod facets;
 pub mod feedback;
 pub mod money;
@@ -15,7 +18,9 @@ pub mod sketch;
 pub(crate) mod sum_udaf;
 mod varint;
 
-pub use part_udaf::{hdr_merge, hdr_sketch};
+pub use part_udaf::{
+    distinct_hashes, distinct_merge, exemplars, exemplars_merge, hdr_merge, hdr_sketch,
+};
 pub use sum_udaf::exact_sum;
 
 use std::collections::BTreeMap;
@@ -196,12 +201,16 @@ impl TallyColumn {
 }
 
 /// The aggregate functions of this module, for registration.
-pub(crate) fn functions() -> [Arc<AggregateUDF>; 5] {
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 9] {
     [
         part_udaf::hdr_sketch(),
         part_udaf::hdr_merge(),
         part_udaf::feedback_tally(),
         part_udaf::feedback_merge(),
+        part_udaf::distinct_hashes(),
+        part_udaf::distinct_merge(),
+        part_udaf::exemplars(),
+        part_udaf::exemplars_merge(),
         sum_udaf::exact_sum(),
     ]
 }
