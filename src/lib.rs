@@ -67,7 +67,7 @@ pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
     Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
-    Usage, Window,
+    SortBy, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -226,7 +226,10 @@ pub async fn stats(
     request: &Request,
     breakdown: &Breakdown,
 ) -> Result<Stats> {
-    let columns = document::needed(&breakdown.measures);
+    let mut columns = document::needed(&breakdown.measures);
+    if let SortBy::Measure(measure) = &breakdown.sort.by {
+        columns.extend(document::needed(std::slice::from_ref(measure)));
+    }
     let overlaps = breakdown.by.iter().any(Key::is_multiple);
     let split = Split {
         by: &breakdown.by,

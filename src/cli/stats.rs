@@ -137,6 +137,10 @@ struct FigureArgs {
     /// The part of the total, too, beside each count and sum.
     #[arg(long, help_heading = FIGURES)]
     share: bool,
+
+    /// The id of a run beside each percentile, whose value is there.
+    #[arg(long, help_heading = FIGURES)]
+    exemplars: bool,
 }
 
 impl Stats {
@@ -221,12 +225,20 @@ impl FigureArgs {
         for objective in &self.slo {
             measures.push(Measure::Objective(objective.parse::<Objective>()?));
         }
-        let with_share = |measure: Measure| {
-            let has_share = self.share && measure.adds_up();
-            let share = has_share.then(|| Measure::Share(Box::new(measure.clone())));
-            iter::once(measure).chain(share)
+        let beside = |measure: &Measure| match measure {
+            Measure::Of(quantity, Statistic::Quantile(quantile)) if self.exemplars => {
+                Some(Measure::RunAt(*quantity, *quantile))
+            }
+            measure if self.share && measure.adds_up() => {
+                Some(Measure::Share(Box::new(measure.clone())))
+            }
+            _ => None,
         };
-        Ok(each_once(measures.into_iter().flat_map(with_share)))
+        let with_beside = |measure: Measure| {
+            let beside = beside(&measure);
+            iter::once(measure).chain(beside)
+        };
+        Ok(each_once(measures.into_iter().flat_map(with_beside)))
     }
 }
 

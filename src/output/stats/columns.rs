@@ -145,6 +145,12 @@ fn heading(measure: &Measure, noun: &'static str) -> Column {
                 expendable,
             )
         }
+        Measure::RunAt(quantity, quantile) => column(
+            of_quantity(*quantity, one),
+            format!("run at p{quantile}"),
+            "",
+            8,
+        ),
         Measure::Under(quantity, _) => column(of_quantity(*quantity, one), within(measure), "", 5),
         Measure::PerRun(amount) => column("", format!("{}/{one}", of_amount(*amount).2), "", 6),
         Measure::Distinct(Distinct::Traces) => column("", "distinct traces", "", 6),
