@@ -56,6 +56,15 @@ const BATCH_SHARE: usize = 8 << 10;
 /// Memory for footers that are kept between their first reading and the scan.
 const FOOTER_CACHE_BYTES: usize = 128 << 20;
 
+/// How tables are joined.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Joins {
+    /// By a hash table of the first side, which must fit; the other streams by.
+    InMemory,
+    /// By sorting both, which spills: several times slower.
+    Spilling,
+}
+
 /// How far a question has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
@@ -99,8 +108,6 @@ impl Engine {
             .with_target_partitions(threads)
             .with_batch_size((bytes / threads / BATCH_SHARE).clamp(512, 8_192))
             .with_sort_spill_reservation_bytes((bytes / threads / 16).min(10 << 20));
-        // Hash joins do not spill.
-        config.options_mut().optimizer.prefer_hash_join = false;
         // Plans of expressions and of what they are executed as differ in what they say may be null:
         // of `coalesce`, of `IS TRUE`, of unions. That is no error in ours.
         config
@@ -187,7 +194,7 @@ impl Engine {
             .map_err(engine)?;
         let mut projects = BTreeMap::new();
         let mut plans = Vec::new();
-        let merged = self.execute(plan, &mut plans, |batch| {
+        let merged = self.execute(plan, Joins::InMemory, &mut plans, |batch| {
             by_project(&mut projects, batch, Tally::from_row, |sum, more| {
                 sum.merge(&more)
             })
@@ -205,11 +212,16 @@ impl Engine {
     async fn execute(
         &self,
         plan: LogicalPlan,
+        joins: Joins,
         plans: &mut Vec<Arc<dyn ExecutionPlan>>,
         mut read: impl FnMut(&RecordBatch) -> Result<()>,
     ) -> Result<()> {
         let mut batches = guarded(async {
-            let physical = self.ctx.state().create_physical_plan(&plan).await?;
+            let mut state = self.ctx.state();
+            let options = state.config_mut().options_mut();
+            options.optimizer.prefer_hash_join = joins == Joins::InMemory;
+            options.optimizer.repartition_joins = joins == Joins::Spilling;
+            let physical = state.create_physical_plan(&plan).await?;
             plans.push(Arc::clone(&physical));
             if let Ok(mut underway) = self.underway.lock() {
                 underway.push(Arc::clone(&physical));

@@ -66,8 +66,13 @@ pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
+<<<<<<< HEAD
     Breakdown, Clock, Every, Key, LinkTemplate, Listing, Measure, Objective, Population, Projects,
     Request, RunOrder, Sort, Usage, Window,
+=======
+    Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
+    SortBy, Usage, Window,
+>>>>>>> main
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -226,13 +231,25 @@ pub async fn stats(
     request: &Request,
     breakdown: &Breakdown,
 ) -> Result<Stats> {
-    let columns = document::needed(&breakdown.measures);
+    let mut columns = document::needed(&breakdown.measures);
+    if let SortBy::Measure(measure) = &breakdown.sort.by {
+        columns.extend(document::needed(std::slice::from_ref(measure)));
+    }
     let overlaps = breakdown.by.iter().any(Key::is_multiple);
+    let split = Split {
+        by: &breakdown.by,
+        every: breakdown.every.as_ref(),
+        columns: &columns,
+        kept: &[],
+        own_feedback: source.feedback().is_none(),
+    };
+    let looked_at = split.read(&breakdown.runs);
     let answer = engine::split(
         engine,
         source,
         request,
         &breakdown.runs,
+        &looked_at,
         async |groups, tallied| {
             let known = ProjectNames::of(source, tallied)?;
             let making = Making {
@@ -336,6 +353,15 @@ async fn grouped(
         making.spread_total(&series.total, &mut total, &spans);
         making.spread(series, &mut found, &spans)?;
     }
+    if making.breakdown.measures.contains(&Measure::RunFacets) {
+        let of_groups = match by.is_empty() {
+            true => BTreeMap::new(),
+            false => groups.facets(by).await?,
+        };
+        let of_all = groups.facets(&[]).await?;
+        let of_all = of_all.values().next();
+        making.set_facets(of_groups, of_all, &mut found, &mut total);
+    }
     making.complete(&mut found, &mut total);
     Ok((found, total))
 }
@@ -382,6 +408,7 @@ pub async fn runs(
         source,
         request,
         &listing.runs,
+        &[],
         async |groups, tallied| {
             let names = ProjectNames::of(source, tallied)?;
             groups

@@ -25,7 +25,7 @@ use crate::runs::{Column, functions};
 use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
-pub(crate) use facets::{FACETED, facets};
+pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use split::TRACE_FAILED;
 pub(crate) use split::{
@@ -200,6 +200,8 @@ pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
             Merge::Min => min(value),
             Merge::Sketch => part_udaf::hdr_merge().call(vec![value]),
             Merge::Feedback => part_udaf::feedback_merge().call(vec![value]),
+            Merge::Distinct => part_udaf::distinct_merge().call(vec![value]),
+            Merge::Exemplars => part_udaf::exemplars_merge().call(vec![value]),
         }
         .alias(column.name())
     });
@@ -247,6 +249,10 @@ fn measure_more(column: TallyColumn) -> Expr {
     let valid = |column: Column| nullif_negative(run(column));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
     let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
+    let distinct = |texts: Expr| part_udaf::distinct_hashes().call(vec![texts]);
+    let runs_of = |values: Expr| {
+        part_udaf::exemplars().call(vec![values, functions::id_bits(run(Column::Id))])
+    };
     match column {
         TallyColumn::FirstStartUs => min(run(Column::StartTime)),
         TallyColumn::LatencySum => sum(elapsed(Column::EndTime)),
@@ -276,6 +282,17 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::CachedCost => sum(run(Column::CachedCost)),
         TallyColumn::ReasoningCost => sum(run(Column::ReasoningCost)),
         TallyColumn::NErrorTraces => count(nullif(ident(TRACE_FAILED), lit(false))),
+        TallyColumn::Traces => distinct(traces::key()),
+        TallyColumn::Users => distinct(run(Column::User)),
+        TallyColumn::Threads => distinct(run(Column::Thread)),
+        TallyColumn::LatencyRuns => runs_of(elapsed(Column::EndTime)),
+        TallyColumn::FirstTokenRuns => runs_of(elapsed(Column::FirstTokenTime)),
+        TallyColumn::TotalTokensRuns => runs_of(run(Column::TotalTokens)),
+        TallyColumn::PromptTokensRuns => runs_of(run(Column::PromptTokens)),
+        TallyColumn::CompletionTokensRuns => runs_of(run(Column::CompletionTokens)),
+        TallyColumn::TotalCostRuns => runs_of(run(Column::TotalCost)),
+        TallyColumn::PaceRuns => runs_of(pace()),
+        TallyColumn::TokenTimeRuns => runs_of(token_time()),
         // The document's.
         _ => lit(ScalarValue::Null),
     }

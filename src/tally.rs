@@ -5,7 +5,10 @@
 //! commutative monoid: every part is an integer, a sorted map or a sketch, no float is accumulated, so
 //! merging in any order gives the same bytes.
 
+mod bytes;
+pub mod distinct;
 mod exact;
+pub mod exemplars;
 pub(crate) mod facets;
 pub mod feedback;
 pub mod money;
@@ -15,7 +18,9 @@ pub mod sketch;
 pub(crate) mod sum_udaf;
 mod varint;
 
-pub use part_udaf::{hdr_merge, hdr_sketch};
+pub use part_udaf::{
+    distinct_hashes, distinct_merge, exemplars, exemplars_merge, hdr_merge, hdr_sketch,
+};
 pub use sum_udaf::exact_sum;
 
 use std::collections::BTreeMap;
@@ -33,6 +38,8 @@ use datafusion::logical_expr::AggregateUDF;
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use distinct::Distinct;
+use exemplars::Exemplars;
 use feedback::Feedback;
 pub(crate) use more::{More, Part};
 use sketch::Sketch;
@@ -106,6 +113,10 @@ pub(crate) enum Merge {
     Sketch,
     /// Feedback is merged from its bytes.
     Feedback,
+    /// Different ones are merged from their bytes.
+    Distinct,
+    /// Runs that stand for values, likewise.
+    Exemplars,
 }
 
 macro_rules! columns {
@@ -176,6 +187,18 @@ columns! {
     CachedCost = "cached_cost": Sum,
     ReasoningCost = "reasoning_cost": Sum,
     NErrorTraces = "n_error_traces": Sum,
+    Traces = "distinct_traces": Distinct,
+    Users = "distinct_users": Distinct,
+    Threads = "distinct_threads": Distinct,
+    // Runs that stand for the values of a quantity.
+    LatencyRuns = "latency_us_runs": Exemplars,
+    FirstTokenRuns = "first_token_us_runs": Exemplars,
+    TotalTokensRuns = "total_tokens_runs": Exemplars,
+    PromptTokensRuns = "prompt_tokens_runs": Exemplars,
+    CompletionTokensRuns = "completion_tokens_runs": Exemplars,
+    TotalCostRuns = "total_cost_runs": Exemplars,
+    PaceRuns = "pace_runs": Exemplars,
+    TokenTimeRuns = "token_time_runs": Exemplars,
 }
 
 /// How many columns a document needs; they come first.
@@ -188,7 +211,9 @@ impl TallyColumn {
     pub(crate) fn data_type(self) -> DataType {
         match self.merge() {
             Merge::Sum => SUM,
-            Merge::Sketch | Merge::Feedback => DataType::LargeBinary,
+            Merge::Sketch | Merge::Feedback | Merge::Distinct | Merge::Exemplars => {
+                DataType::LargeBinary
+            }
             Merge::Max if self == Self::TraceTier => DataType::Int8,
             Merge::Max | Merge::Min => DataType::Timestamp(TimeUnit::Microsecond, None),
         }
@@ -196,12 +221,16 @@ impl TallyColumn {
 }
 
 /// The aggregate functions of this module, for registration.
-pub(crate) fn functions() -> [Arc<AggregateUDF>; 5] {
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 9] {
     [
         part_udaf::hdr_sketch(),
         part_udaf::hdr_merge(),
         part_udaf::feedback_tally(),
         part_udaf::feedback_merge(),
+        part_udaf::distinct_hashes(),
+        part_udaf::distinct_merge(),
+        part_udaf::exemplars(),
+        part_udaf::exemplars_merge(),
         sum_udaf::exact_sum(),
     ]
 }
@@ -400,7 +429,7 @@ fn column_of_more(column: TallyColumn, tallies: &[&Tally]) -> ArrayRef {
             let moments = tallies.iter().map(|tally| tally.more.least(column));
             Arc::new(moments.collect::<TimestampMicrosecondArray>())
         }
-        Merge::Sketch | Merge::Feedback => {
+        Merge::Sketch | Merge::Feedback | Merge::Distinct | Merge::Exemplars => {
             let bytes = parts.map(|part| part.and_then(Part::to_bytes));
             Arc::new(bytes.collect::<LargeBinaryArray>())
         }
@@ -480,6 +509,13 @@ impl Row<'_> {
             Merge::Sum => self.sum(column)?.map(Part::Sum),
             Merge::Max | Merge::Min => self.time(column)?.map(Part::Least),
             Merge::Sketch | Merge::Feedback => Some(Part::Sketch(self.sketch(column)?)),
+            Merge::Distinct => self
+                .read_bytes(column, Distinct::from_bytes)?
+                .map(Part::Distinct),
+            Merge::Exemplars => {
+                let exemplars = self.read_bytes(column, Exemplars::from_bytes)?;
+                exemplars.map(Part::Exemplars)
+            }
         })
     }
 
@@ -546,6 +582,16 @@ impl Row<'_> {
         };
         Feedback::from_bytes(bytes)
             .map_err(|error| wrong(TallyColumn::Feedback, &error.to_string()))
+    }
+
+    fn read_bytes<T, E: std::error::Error>(
+        &self,
+        column: TallyColumn,
+        read: impl Fn(&[u8]) -> Result<T, E>,
+    ) -> Result<Option<T>> {
+        let bytes = self.bytes(column)?;
+        let part = bytes.map(read).transpose();
+        part.map_err(|error| wrong(column, &error.to_string()))
     }
 
     fn bytes(&self, column: TallyColumn) -> Result<Option<&[u8]>> {

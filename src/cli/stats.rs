@@ -24,45 +24,50 @@ const FIGURES: &str = "Which figures";
 /// What `--select` takes for every measure.
 const ALL: &str = "all";
 
-#[derive(Debug, Args)]
-#[command(
-    after_help = "Examples:
-  runtally stats exports/ -g root.metadata.team --every month --select traces,error_rate,p95,under:15s,cost
-  runtally stats exports/ --runs llm -g model --percentiles 50,90,95,99,99.9 --format csv
-  runtally stats exports/ --filter 'and(eq(status, \"error\"), gt(latency, \"5s\"))' -g error --limit 20
-  runtally stats exports/ -g metadata.customer --every week --select cost,traces -o customers.csv
-  runtally stats exports/ --every week --select traces,errors,feedback --slo 'latency<15s:99%'",
-    after_long_help = "Examples:
+const EXAMPLES: &str = "Examples:
+  runtally stats exports/ --group-by model --since 7d
+  runtally stats exports/ -g root.metadata.team --every month --select traces,error_rate,cost
+  runtally stats exports/ --runs llm -g model --percentiles 50,90,99.9 --format csv
+  runtally stats exports/ --error -g error --limit 20
+  runtally stats exports/ --every week --slo 'latency<15s:99%'";
+
+const MANUAL: &str = "Examples:
   What a team's traces cost and how they do, a month at a time:
-    runtally stats exports/ -g root.metadata.team --every month \\
+    runtally stats exports/ --group-by root.metadata.team --every month \\
       --select traces,error_rate,p95,under:15s,cost
   How fast the models are:
-    runtally stats exports/ --runs llm -g model --percentiles 50,90,95,99,99.9 --format csv
+    runtally stats exports/ --runs llm --group-by model \\
+      --percentiles 50,90,95,99,99.9 --format csv
   Which errors slow traces end in:
-    runtally stats exports/ --filter 'and(eq(status, \"error\"), gt(latency, \"5s\"))' -g error --limit 20
+    runtally stats exports/ --group-by error --limit 20 \\
+      --filter 'and(eq(status, \"error\"), gt(latency, \"5s\"))'
   What serving each customer costs a week, as a sheet:
-    runtally stats exports/ -g metadata.customer --every week --select cost,traces -o customers.csv
+    runtally stats exports/ --group-by metadata.customer --every week \\
+      --select cost,traces --output customers.csv
   Errors and feedback a week, and whether an objective is met:
-    runtally stats exports/ --every week --select traces,errors,feedback --slo 'latency<15s:99%'
+    runtally stats exports/ --every week --select traces,errors,feedback \\
+      --slo 'latency<15s:99%'
 
-Keys: project, name, run_type, status, tag, model, provider, user, thread, environment, version, prompt,
-step, tool, error, trace_tier, example, metadata.PATH, feedback.KEY, and root.KEY for that of the trace's
-root. Runs without the key are the group (none), those beyond --limit the group (other).
+Keys: project, name, run_type, status, tag, model, provider, user, thread, environment, version, prompt, \
+step, tool, error, trace_tier, example, metadata.PATH, feedback.KEY, and root.KEY for that of the \
+trace's root. Runs without the key are the group (none), those beyond --limit the group (other).
 
-Measures: traces, errors, completed, error_rate, streaming_rate, trace_error_rate; tokens and cost, also
-prompt_, completion_, cached_ and reasoning_; pN, mean, min and max of latency, and with first_token_,
-tokens_, prompt_tokens_, completion_tokens_, cost_, tokens_per_second_ and time_per_token_ before them of
-these; under:15s, under_ttft:1s, cost_per_trace, tokens_per_trace, distinct_traces, distinct_users,
-distinct_threads, first_start, last_start, feedback, feedback:KEY, feedback_avg:KEY, facets; NAME_share for
-the part of the total that a count or a sum is; all.
+Measures: traces, errors, completed, error_rate, streaming_rate, trace_error_rate; tokens and cost, also \
+input_, output_, cached_ and reasoning_; pN, mean, min and max of latency, and of others with \
+first_token_, tokens_, input_tokens_, output_tokens_, cost_, tokens_per_second_ or time_per_token_ before \
+them; under:15s, under_ttft:1s, cost_per_trace, tokens_per_trace, users, threads, distinct_traces, \
+first_start, last_start, feedback, feedback:KEY, feedback_avg:KEY, facets; NAME_share for the part of the \
+total that a count or a sum is; all.
 
 Filters choose the runs that count: traces by their root, with --runs the runs themselves.
 
-JSON is one object as POST /runs/stats answers it, or an object group → such an object, nested where there
-are several keys; with --every there is an array of objects with start and end in its place. JSON lines and
-CSV have a row a group, and with --every a row a group and bucket; the last rows of CSV are the total's,
-called (total)."
-)]
+JSON is one object as POST /runs/stats answers it, or an object group → such an object, nested where \
+there are several keys; with --every an array of objects with start and end is in its place. JSON lines \
+and CSV have a row a group, with --every a row a group and bucket; CSV ends with the total's, called \
+(total).";
+
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES, after_long_help = MANUAL)]
 pub(super) struct Stats {
     #[command(flatten)]
     split: SplitArgs,
@@ -117,7 +122,7 @@ struct SplitArgs {
 /// Which figures are computed.
 #[derive(Debug, Args)]
 struct FigureArgs {
-    /// The figures: traces, error_rate, p95, first_token_p50, under:15s, tokens, cost, …, or all.
+    /// The figures: traces, errors, p95, under:15s, tokens, cost, users, …, or all; --help lists them.
     #[arg(long, value_name = "MEASURE", value_delimiter = ',', help_heading = FIGURES)]
     select: Vec<String>,
 
@@ -132,6 +137,10 @@ struct FigureArgs {
     /// The part of the total, too, beside each count and sum.
     #[arg(long, help_heading = FIGURES)]
     share: bool,
+
+    /// The id of a run beside each percentile, whose value is there.
+    #[arg(long, help_heading = FIGURES)]
+    exemplars: bool,
 }
 
 impl Stats {
@@ -216,12 +225,20 @@ impl FigureArgs {
         for objective in &self.slo {
             measures.push(Measure::Objective(objective.parse::<Objective>()?));
         }
-        let with_share = |measure: Measure| {
-            let has_share = self.share && measure.adds_up();
-            let share = has_share.then(|| Measure::Share(Box::new(measure.clone())));
-            iter::once(measure).chain(share)
+        let beside = |measure: &Measure| match measure {
+            Measure::Of(quantity, Statistic::Quantile(quantile)) if self.exemplars => {
+                Some(Measure::RunAt(*quantity, *quantile))
+            }
+            measure if self.share && measure.adds_up() => {
+                Some(Measure::Share(Box::new(measure.clone())))
+            }
+            _ => None,
         };
-        Ok(each_once(measures.into_iter().flat_map(with_share)))
+        let with_beside = |measure: Measure| {
+            let beside = beside(&measure);
+            iter::once(measure).chain(beside)
+        };
+        Ok(each_once(measures.into_iter().flat_map(with_beside)))
     }
 }
 

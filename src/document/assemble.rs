@@ -92,7 +92,7 @@ pub(crate) fn assemble(
     }
 }
 
-fn run_facets(facets: &Facets) -> Vec<RunFacet> {
+pub(super) fn run_facets(facets: &Facets) -> Vec<RunFacet> {
     let facets = facets.all().into_iter().filter_map(|facet| {
         let filter = match facet.key {
             "name" => Filter::run_name(facet.value),

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use super::assemble::{cost, feedback_stats, rate, tokens};
 use super::stats::{Attainment, Figure};
 use super::value::{Nanoseconds, Thousandths, Timestamp};
-use crate::request::{Amount, Count, Measure, Objective, Quantity, Rate, Statistic};
+use uuid::Uuid;
+
+use crate::request::{self, Amount, Count, Measure, Objective, Quantity, Rate, Statistic};
+use crate::tally::distinct::Distinct;
 use crate::tally::money::divide_half_even;
 use crate::tally::sketch::Sketch;
 use crate::tally::{Tally, TallyColumn};
@@ -60,7 +63,10 @@ fn columns(measure: &Measure) -> Vec<TallyColumn> {
             vec![quantity_columns(*quantity).0]
         }
         Measure::PerRun(amount) => vec![amount_column(*amount), TallyColumn::NTraces],
-        Measure::Distinct(_) => Vec::new(),
+        Measure::RunAt(quantity, _) => {
+            vec![quantity_columns(*quantity).0, exemplar_column(*quantity)]
+        }
+        Measure::Distinct(what) => vec![distinct_column(*what)],
         Measure::FirstStart => vec![TallyColumn::FirstStartUs],
         Measure::LastStart => vec![TallyColumn::LastStartUs],
         Measure::FeedbackCount(_) | Measure::FeedbackMean(_) | Measure::FeedbackStats => {
@@ -113,6 +119,28 @@ fn quantity_columns(quantity: Quantity) -> (TallyColumn, TallyColumn, TallyColum
     }
 }
 
+/// The column of runs that stand for a quantity's values.
+fn exemplar_column(quantity: Quantity) -> TallyColumn {
+    match quantity {
+        Quantity::Latency => TallyColumn::LatencyRuns,
+        Quantity::FirstToken => TallyColumn::FirstTokenRuns,
+        Quantity::TotalTokens => TallyColumn::TotalTokensRuns,
+        Quantity::PromptTokens => TallyColumn::PromptTokensRuns,
+        Quantity::CompletionTokens => TallyColumn::CompletionTokensRuns,
+        Quantity::TotalCost => TallyColumn::TotalCostRuns,
+        Quantity::TokensPerSecond => TallyColumn::PaceRuns,
+        Quantity::TimePerToken => TallyColumn::TokenTimeRuns,
+    }
+}
+
+fn distinct_column(what: request::Distinct) -> TallyColumn {
+    match what {
+        request::Distinct::Traces => TallyColumn::Traces,
+        request::Distinct::Users => TallyColumn::Users,
+        request::Distinct::Threads => TallyColumn::Threads,
+    }
+}
+
 /// The figure of a measure. A share is told once the whole is known.
 pub(crate) fn figure(measure: &Measure, tally: &Tally, says: Says) -> Figure {
     known(measure, tally, says).unwrap_or_default()
@@ -136,7 +164,18 @@ fn known(measure: &Measure, tally: &Tally, says: Says) -> Option<Figure> {
             )?)
         }
         Measure::PerRun(amount) => per_run(*amount, tally, says)?,
-        Measure::Distinct(_) => return None,
+        Measure::RunAt(quantity, quantile) => {
+            let exemplars = tally.more.exemplars(exemplar_column(*quantity))?;
+            let id = exemplars.id_at(sketch(*quantity, tally)?, *quantile)?;
+            Figure::Run(Uuid::from_u128(id).to_string())
+        }
+        Measure::Distinct(what) => {
+            let distinct = tally.more.distinct(distinct_column(*what));
+            Figure::Distinct {
+                n: distinct.map_or(0, Distinct::estimate),
+                is_exact: distinct.is_none_or(Distinct::is_exact),
+            }
+        }
         Measure::FirstStart => {
             Figure::Time(Timestamp(tally.more.least(TallyColumn::FirstStartUs)?))
         }

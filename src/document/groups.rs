@@ -8,12 +8,14 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::assemble::run_facets;
 use super::figures::{Says, figure};
 use super::stats::{Bucket, Figure, Group, Label};
 use super::value::Timestamp;
 use crate::error::{Error, Result};
 use crate::request::{Breakdown, Every, Key, Measure, SortBy, Window};
 use crate::tally::Tally;
+use crate::tally::facets::Facets;
 
 /// More lines than any answer should have.
 const LINES_MAX: usize = 50_000_000;
@@ -125,11 +127,11 @@ impl Making<'_> {
         let sort = &self.breakdown.sort;
         let ranks = match sort.by {
             SortBy::Key(place) => {
-                let order = one.labels.get(place).cmp(&other.labels.get(place));
-                if sort.ascending {
-                    order
-                } else {
-                    order.reverse()
+                let (one, other) = (one.labels.get(place), other.labels.get(place));
+                match (one == Some(&Label::None), other == Some(&Label::None)) {
+                    (false, false) if sort.ascending => one.cmp(&other),
+                    (false, false) => other.cmp(&one),
+                    (one, other) => one.cmp(&other),
                 }
             }
             SortBy::Measure(_) => match (one.rank.is_unknown(), other.rank.is_unknown()) {
@@ -258,6 +260,37 @@ impl Making<'_> {
             figures: self.figures(tallies.get(start).unwrap_or(&nothing), says),
         });
         total.series = buckets.collect();
+    }
+
+    /// Gives groups, and all runs together, their facets. Those of the groups beyond the limit are unknown.
+    pub(crate) fn set_facets(
+        &self,
+        of_groups: BTreeMap<Vec<Option<String>>, Facets>,
+        of_all: Option<&Facets>,
+        groups: &mut [Group],
+        total: &mut Group,
+    ) {
+        let Some(at) = self.breakdown.place(&Measure::RunFacets) else {
+            return;
+        };
+        let of_groups = of_groups.into_iter();
+        let of_groups: BTreeMap<_, _> = of_groups
+            .map(|(labels, facets)| (self.labels(labels), facets))
+            .collect();
+        let figure = |facets: Option<&Facets>| {
+            let facets = facets.map(run_facets).unwrap_or_default();
+            Figure::Facets(facets)
+        };
+        for group in groups {
+            if group.labels.first() != Some(&Label::Other)
+                && let Some(facets) = group.figures.get_mut(at)
+            {
+                *facets = figure(of_groups.get(&group.labels));
+            }
+        }
+        if let Some(facets) = total.figures.get_mut(at) {
+            *facets = figure(of_all);
+        }
     }
 
     /// What can be told only of a group beside the total, or of its spans of time together: shares, and

@@ -19,9 +19,10 @@ use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
 use uuid::Uuid;
 
-use super::{Engine, Failure, bad_data, by_project, cause, message, scan};
+use super::{Engine, Failure, Joins, bad_data, by_project, cause, message, scan};
 use crate::error::{Error, Result, SkippedFile};
 use crate::plan::{self, RunFilter};
 use crate::request::{Projects, Request, Usage, Window};
@@ -112,7 +113,10 @@ async fn attempt_all(
     request: &Request,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<Tallied, Stop> {
-    let (mut question, mut tallied) = open(engine, source, request, skipped).await?;
+    let looked_at = plan::FACETED.iter().filter(|_| request.facets);
+    let looked_at = looked_at.copied().collect();
+    let opened = open(engine, source, request, looked_at, skipped).await?;
+    let (mut question, mut tallied) = opened;
     if request.stats && !tallied.projects.is_empty() {
         tallied.n_files = question.files.wanted(&question.roots).count();
         question.statistics(source, request, &mut tallied).await?;
@@ -122,10 +126,12 @@ async fn attempt_all(
 }
 
 /// Opens a question: which files, which projects, and what is known of these without their traces.
+/// `looked_at` are columns beside those of every question.
 pub(super) async fn open<'e>(
     engine: &'e Engine,
     source: &Source,
     request: &Request,
+    mut looked_at: BTreeSet<Column>,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<(Question<'e>, Tallied), Stop> {
     if let Some(filter) = &request.tree_filter
@@ -178,9 +184,10 @@ pub(super) async fn open<'e>(
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
+    looked_at.extend(question.filtered(request));
     let tallied = Tallied {
         n_files: 0,
-        warnings: question.files.warnings(&question.looked_at(request)),
+        warnings: question.files.warnings(&looked_at),
         skipped: Vec::new(),
         projects,
         plans: Vec::new(),
@@ -312,14 +319,12 @@ impl Filters {
 }
 
 impl Question<'_> {
-    /// The columns beside those of every question that this one looks at.
-    fn looked_at(&self, request: &Request) -> BTreeSet<Column> {
-        let facets = plan::FACETED.iter().filter(|_| request.facets);
+    /// The columns that filters look at.
+    fn filtered(&self, request: &Request) -> BTreeSet<Column> {
         let of_any = request.tree_filter.iter();
         let of_any = of_any.filter_map(|filter| RunFilter::of_all([filter]));
         let filters = self.filters.of_root.iter().cloned().chain(of_any);
-        let own = filters.flat_map(|filter| filter.with_own(&[]));
-        own.chain(facets.copied()).collect()
+        filters.flat_map(|filter| filter.with_own(&[])).collect()
     }
 
     /// What is known of the projects without their traces.
@@ -406,16 +411,26 @@ impl Question<'_> {
                 with_project(projects, id, |project| project.facets = facets);
             }
         }
-        if self.files.has_ties() {
-            let all = projects.keys().copied();
-            let roots = Wanted {
-                projects: Some(all.filter(|id| !built.contains(id)).collect()),
-                ..self.roots.clone()
-            };
-            for counted in [roots, runs] {
-                for (id, n_undecided) in self.undecided(&counted).await? {
-                    with_project(projects, id, |project| project.n_undecided = n_undecided);
-                }
+        let all = projects.keys().copied();
+        let roots = Wanted {
+            projects: Some(all.filter(|id| !built.contains(id)).collect()),
+            ..self.roots.clone()
+        };
+        self.count_undecided([&roots, &runs], projects).await
+    }
+
+    /// Counts the runs of each project of which only a path decided which record counts.
+    pub(super) async fn count_undecided(
+        &mut self,
+        counted: impl IntoIterator<Item = &Wanted>,
+        projects: &mut BTreeMap<Uuid, ProjectTally>,
+    ) -> Result<(), Stop> {
+        if !self.files.has_ties() {
+            return Ok(());
+        }
+        for counted in counted {
+            for (id, n_undecided) in self.undecided(counted).await? {
+                with_project(projects, id, |project| project.n_undecided = n_undecided);
             }
         }
         Ok(())
@@ -626,7 +641,10 @@ impl Question<'_> {
     async fn facets(&mut self) -> Result<BTreeMap<Uuid, Facets>, Stop> {
         let (filters, roots) = (self.filters.clone(), self.roots.clone());
         self.step(
-            |files| plan::facets(filters.roots(files, plan::FACETED, &roots)?).map(Some),
+            |files| {
+                let roots = filters.roots(files, plan::FACETED, &roots)?;
+                plan::facets(roots, &[Column::SessionId.name()]).map(Some)
+            },
             |_, facets, batch| add_facets(facets, batch),
         )
         .await
@@ -670,7 +688,31 @@ impl Question<'_> {
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
-        let failed = match attempt(self.engine, &self.files, &plan, &read, &mut self.plans).await {
+        let plans = &mut self.plans;
+        let mut answer = attempt(
+            self.engine,
+            &self.files,
+            &plan,
+            &read,
+            Joins::InMemory,
+            plans,
+        )
+        .await;
+        if let Err(Error::Memory { .. }) = answer
+            && plans.last().is_some_and(joins_in_memory)
+        {
+            plans.pop();
+            answer = attempt(
+                self.engine,
+                &self.files,
+                &plan,
+                &read,
+                Joins::Spilling,
+                plans,
+            )
+            .await;
+        }
+        let failed = match answer {
             Err(failed @ (Error::Engine(_) | Error::BadData { .. })) => failed,
             answer => return Ok(answer?),
         };
@@ -681,14 +723,16 @@ impl Question<'_> {
             None => self.files.halves().into_iter().rev().collect(),
         };
         while let Some(files) = open.pop() {
-            let problem = match attempt(self.engine, &files, &plan, &read, &mut Vec::new()).await {
-                Err(Error::BadData { problem }) => problem,
-                Err(error @ Error::Engine(_)) => match cause(&error) {
-                    Some(error) => message(error),
-                    None => "its data is damaged".to_owned(),
-                },
-                _ => continue,
-            };
+            let joins = Joins::InMemory;
+            let problem =
+                match attempt(self.engine, &files, &plan, &read, joins, &mut Vec::new()).await {
+                    Err(Error::BadData { problem }) => problem,
+                    Err(error @ Error::Engine(_)) => match cause(&error) {
+                        Some(error) => message(error),
+                        None => "its data is damaged".to_owned(),
+                    },
+                    _ => continue,
+                };
             let Some(path) = files.only_path().map(Path::to_owned) else {
                 open.extend(files.halves().into_iter().rev());
                 continue;
@@ -703,6 +747,11 @@ impl Question<'_> {
         }
         Err(Stop::Bad(bad))
     }
+}
+
+/// Whether any join of a plan holds one side in memory.
+fn joins_in_memory(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    plan.is::<HashJoinExec>() || plan.children().into_iter().any(joins_in_memory)
 }
 
 /// Whether traces of all these projects can be built from their runs.
@@ -775,18 +824,28 @@ fn day_at(batch: &RecordBatch, row: usize) -> Result<BTreeMap<NaiveDate, u64>> {
 
 /// Rows of [`plan::facets`].
 fn add_facets(facets: &mut BTreeMap<Uuid, Facets>, batch: &RecordBatch) -> Result<()> {
-    let [keys, values] = [1, 2].map(|index| batch.column(index).as_string_view());
-    let counts = batch.column(3).as_primitive::<Int64Type>();
     for row in 0..batch.num_rows() {
         let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
         let facets = facets.entry(project.ok_or_else(source::no_project)?);
-        facets.or_default().add(Facet {
+        add_facet(facets.or_default(), batch, row);
+    }
+    Ok(())
+}
+
+/// A row of [`plan::facets`].
+pub(super) fn add_facet(facets: &mut Facets, batch: &RecordBatch, row: usize) {
+    let text = |name: &str| batch.column_by_name(name)?.as_string_view_opt();
+    let counts = batch.column_by_name(plan::N_FACETS);
+    let counts = counts.and_then(|counts| counts.as_primitive_opt::<Int64Type>());
+    if let (Some(keys), Some(values), Some(counts)) =
+        (text(plan::FACET_KEY), text(plan::FACET_VALUE), counts)
+    {
+        facets.add(Facet {
             key: keys.value(row),
             value: values.value(row),
             n: u64::try_from(counts.value(row)).unwrap_or(0),
         });
     }
-    Ok(())
 }
 
 async fn attempt<T: Default>(
@@ -794,11 +853,12 @@ async fn attempt<T: Default>(
     files: &Files,
     plan: &impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
     read: &impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
+    joins: Joins,
     plans: &mut Vec<Arc<dyn ExecutionPlan>>,
 ) -> Result<T> {
     let mut sum = T::default();
     if let Some(plan) = plan(files).map_err(Failure::Error)? {
-        let execution = engine.execute(plan, plans, |batch| read(files, &mut sum, batch));
+        let execution = engine.execute(plan, joins, plans, |batch| read(files, &mut sum, batch));
         execution.await?;
     }
     Ok(sum)

@@ -3,9 +3,9 @@
 //! Which runs there are (traces, or runs of a population) and whose usage counts is settled first, for
 //! all passes; then each pass is a plan over the question's files.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use datafusion::arrow::array::{Array, AsArray, RecordBatch};
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use datafusion::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder};
@@ -15,9 +15,10 @@ use super::Engine;
 use super::question::{self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open};
 use crate::error::{Error, Result};
 use crate::plan::{self, RunFilter, Split};
-use crate::request::{Listing, Population, Request, Usage, Window};
+use crate::request::{Key, Listing, Population, Request, Usage, Window};
 use crate::runs::Column;
 use crate::source::{Files, Source, Wanted};
+use crate::tally::facets::Facets;
 use crate::tally::{Parts, Rows, Tally};
 use crate::traces::USAGE;
 
@@ -90,12 +91,15 @@ pub(crate) async fn split<T>(
     source: &Source,
     request: &Request,
     runs: &Population,
+    looked_at: &[Column],
     ask: impl AsyncFn(&mut Groups, &Tallied) -> Result<T, Stop>,
 ) -> Result<(T, Tallied)> {
     let mut skipped = Vec::new();
     loop {
         let attempt = async {
-            let (question, mut tallied) = open(engine, source, request, &mut skipped).await?;
+            let looked_at = looked_at.iter().copied().collect();
+            let opened = open(engine, source, request, looked_at, &mut skipped).await?;
+            let (question, mut tallied) = opened;
             let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
             let answer = ask(&mut groups, &tallied).await?;
             tallied.plans = groups.question.plans;
@@ -179,6 +183,9 @@ impl<'a> Groups<'a> {
             let wanted = question.newest(base).await?;
             parts.push(Units { kind, wanted });
         }
+        let counted = parts.iter().map(|part| &part.wanted);
+        let counted = question.count_undecided(counted, &mut tallied.projects);
+        counted.await?;
         let all_wanted = parts.iter().map(|part| &part.wanted);
         tallied.n_files = question.files.n_wanted(&Vec::from_iter(all_wanted));
         if !is_of_traces {
@@ -229,6 +236,39 @@ impl<'a> Groups<'a> {
         let plan = |units| split.list(units, listing);
         let read = |sum: &mut T, batch: &RecordBatch| read_runs(batch, |run| read(sum, run));
         self.execute(&split, plan, read).await
+    }
+
+    /// The facets of each group. Those of a trace are its root's.
+    pub(crate) async fn facets(
+        &mut self,
+        by: &[Key],
+    ) -> Result<BTreeMap<Vec<Option<String>>, Facets>, Stop> {
+        let split = Split {
+            by,
+            every: None,
+            columns: &BTreeSet::new(),
+            kept: plan::FACETED,
+            own_feedback: self.has_own_feedback(),
+        };
+        let window = self.question.window;
+        for part in &mut self.parts {
+            if part.kind == Kind::Built {
+                part.kind = Kind::Roots;
+                part.wanted.only_roots = true;
+                part.wanted.window = window;
+            }
+        }
+        type Groups = BTreeMap<Vec<Option<String>>, Facets>;
+        let read = |groups: &mut Groups, batch: &RecordBatch| {
+            let labels = Labels::of(batch, by.len())?;
+            for row in 0..batch.num_rows() {
+                let facets = groups.entry(labels.at(row)).or_default();
+                question::add_facet(facets, batch, row);
+            }
+            Ok(())
+        };
+        self.execute(&split, |units| split.facets(units), read)
+            .await
     }
 
     async fn execute<T: Default>(
@@ -380,11 +420,11 @@ impl Asked<'_> {
         let Some((on_runs, _)) = self.records else {
             return Ok(runs);
         };
-        LogicalPlanBuilder::new(runs)
+        LogicalPlanBuilder::new(feedback_table(on_runs)?)
             .join(
-                feedback_table(on_runs)?,
-                JoinType::Left,
-                (vec![Column::Id.name()], vec![plan::FEEDBACK_RUN]),
+                runs,
+                JoinType::Right,
+                (vec![plan::FEEDBACK_RUN], vec![Column::Id.name()]),
                 None,
             )?
             .build()
@@ -406,22 +446,13 @@ fn read_groups(
     mut read: impl FnMut(GroupRow) -> Result<()>,
 ) -> Result<()> {
     let tallies = Rows::of(batch);
-    let labels = (0..n_labels).map(|place| column(batch, &plan::label(place)));
-    let labels = labels.collect::<Result<Vec<_>>>()?;
-    let texts: Vec<_> = labels
-        .iter()
-        .map(|labels| labels.as_string_view_opt())
-        .collect();
+    let labels = Labels::of(batch, n_labels)?;
     let buckets = batch.column_by_name(plan::BUCKET);
     let buckets =
         buckets.and_then(|buckets| buckets.as_primitive_opt::<TimestampMicrosecondType>());
     for row in 0..batch.num_rows() {
-        let labels = texts.iter().map(|texts| {
-            let texts = texts.filter(|texts| texts.is_valid(row));
-            texts.map(|texts| texts.value(row).to_owned())
-        });
         read(GroupRow {
-            labels: labels.collect(),
+            labels: labels.at(row),
             start_us: buckets.map(|buckets| buckets.value(row)),
             tally: tallies.tally(row)?,
         })?;
@@ -487,11 +518,25 @@ fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) -> Result<()> {
     Ok(())
 }
 
-fn column<'b>(
-    batch: &'b RecordBatch,
-    name: &str,
-) -> Result<&'b datafusion::arrow::array::ArrayRef> {
-    batch.column_by_name(name).ok_or_else(|| Error::BadData {
-        problem: format!("no column {name}"),
-    })
+/// The labels of groups in rows.
+struct Labels<'b>(Vec<&'b StringViewArray>);
+
+impl<'b> Labels<'b> {
+    fn of(batch: &'b RecordBatch, n_labels: usize) -> Result<Self> {
+        let labels = (0..n_labels).map(|place| {
+            let column = batch.column_by_name(&plan::label(place));
+            let labels = column.and_then(|column| column.as_string_view_opt());
+            labels.ok_or_else(|| Error::BadData {
+                problem: format!("no label in place {place}"),
+            })
+        });
+        labels.collect::<Result<Vec<_>>>().map(Self)
+    }
+
+    fn at(&self, row: usize) -> Vec<Option<String>> {
+        let labels = self.0.iter();
+        labels
+            .map(|labels| labels.is_valid(row).then(|| labels.value(row).to_owned()))
+            .collect()
+    }
 }

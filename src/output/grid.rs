@@ -391,8 +391,8 @@ impl Drawing<'_> {
 }
 
 /// The text as a link of a terminal.
-fn linked<'t>(text: &str, link: &str) -> Cow<'t, str> {
-    Cow::Owned(format!("\u{1b}]8;;{link}\u{1b}\\{text}\u{1b}]8;;\u{1b}\\"))
+fn linked(text: &str, address: &str) -> String {
+    format!("\u{1b}]8;;{address}\u{1b}\\{text}\u{1b}]8;;\u{1b}\\")
 }
 
 /// The text in its tone, where colours may be used.

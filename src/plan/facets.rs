@@ -27,35 +27,43 @@ pub(crate) const FACETED: &[Column] = &[
     Column::Metadata,
 ];
 
+/// The columns of facets.
+pub(crate) const FACET_KEY: &str = "@key";
+pub(crate) const FACET_VALUE: &str = "@value";
+pub(crate) const N_FACETS: &str = "@n";
+
 /// The keys of the first of these, in that order.
 const KEYS: [&str; 3] = ["name", "run_type", "status"];
 const TAG: &str = "tag";
 
-/// Root runs → how many have each facet: rows of project, key, value and number, by project and key, the
-/// most frequent first.
-pub(crate) fn facets(roots: LogicalPlan) -> Result<LogicalPlan> {
+/// Runs → how many of each group have each facet: rows of the group, key, value and number, by group and
+/// key, the most frequent first. Groups have the same values in some columns.
+pub(crate) fn facets(runs: LogicalPlan, by: &[&str]) -> Result<LogicalPlan> {
     const ENTRY: &str = "@facet";
-    let session = || ident(Column::SessionId.name());
+    let group = || by.iter().map(|column| ident(*column));
     let columns = FACETED.get(1..).unwrap_or_default();
     let columns = columns.iter().map(|column| ident(column.name()));
     let entries = Kind::Of.udf().call(columns.collect()).alias(ENTRY);
     let part = |kind: Kind| kind.udf().call(vec![ident(ENTRY)]);
-    LogicalPlanBuilder::new(roots)
-        .project([session(), entries])?
+    let found = [
+        part(Kind::Key).alias(FACET_KEY),
+        part(Kind::Value).alias(FACET_VALUE),
+        ident(N_FACETS),
+    ];
+    let order = [
+        ident(FACET_KEY).sort(true, false),
+        ident(N_FACETS).sort(false, false),
+        ident(FACET_VALUE).sort(true, false),
+    ];
+    LogicalPlanBuilder::new(runs)
+        .project(group().chain([entries]))?
         .unnest_column(ENTRY)?
-        .aggregate([session(), ident(ENTRY)], [count(lit(1)).alias("n")])?
-        .project([
-            session(),
-            part(Kind::Key).alias("key"),
-            part(Kind::Value).alias("value"),
-            ident("n"),
-        ])?
-        .sort([
-            session().sort(true, false),
-            ident("key").sort(true, false),
-            ident("n").sort(false, false),
-            ident("value").sort(true, false),
-        ])?
+        .aggregate(
+            group().chain([ident(ENTRY)]),
+            [count(lit(1)).alias(N_FACETS)],
+        )?
+        .project(group().chain(found))?
+        .sort(group().map(|column| column.sort(true, false)).chain(order))?
         .build()
 }
 

@@ -95,6 +95,7 @@ pub(crate) fn of_same_traces(
 ) -> Result<LogicalPlan> {
     const PROJECT: &str = "@project of trace";
     const TRACE: &str = "@trace";
+    const OTHER_PROJECT: &str = "@other project";
     const OTHER: &str = "@other trace";
     let own = columns.iter().map(|column| ident(column.name()));
     let runs = LogicalPlanBuilder::new(runs)
@@ -105,15 +106,15 @@ pub(crate) fn of_same_traces(
         .build()?;
     let others = LogicalPlanBuilder::new(others)
         .project([
-            ident(Column::SessionId.name()).alias("@other project"),
+            ident(Column::SessionId.name()).alias(OTHER_PROJECT),
             needed_key().alias(OTHER),
         ])?
         .build()?;
-    LogicalPlanBuilder::new(runs)
+    LogicalPlanBuilder::new(others)
         .join(
-            others,
-            JoinType::LeftSemi,
-            (vec![PROJECT, TRACE], vec!["@other project", OTHER]),
+            runs,
+            JoinType::RightSemi,
+            (vec![OTHER_PROJECT, OTHER], vec![PROJECT, TRACE]),
             None,
         )?
         .project(columns.iter().map(|column| ident(column.name())))?

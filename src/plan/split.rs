@@ -137,13 +137,8 @@ impl Split<'_> {
 
     /// Traces, as their roots' rows, with their labels.
     pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
-        let labels = self.by.iter().enumerate().map(|(place, key)| {
-            let key = match key {
-                Key::Root(key) => key,
-                key => key,
-            };
-            self.label(key).alias(label(place))
-        });
+        let keys = self.by.iter().enumerate();
+        let labels = keys.map(|(place, key)| self.label(key).alias(label(place)));
         self.labelled(roots, labels.collect())
     }
 
@@ -185,17 +180,12 @@ impl Split<'_> {
         kept.extend([Column::StartTime, Column::RunType]);
         kept.extend(USAGE);
         let kept: Vec<Column> = kept.into_iter().collect();
-        let labels = self.by.iter().enumerate().map(|(place, key)| {
-            let key = match key {
-                Key::Root(key) => key,
-                key => key,
-            };
-            (place, key)
-        });
-        let mut texts: Vec<String> = labels.clone().map(|(place, _)| label(place)).collect();
-        let labels_as_text = labels
-            .clone()
-            .map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
+        // A trace without its root has no label but its project.
+        let keys = self.by.iter().enumerate();
+        let of_root = keys.clone().filter(|(_, key)| **key != Key::Project);
+        let mut texts: Vec<String> = of_root.clone().map(|(place, _)| label(place)).collect();
+        let labels_as_text =
+            of_root.map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
         let more = self.more();
         texts.extend(more.iter().map(|name| (*name).to_owned()));
         let columns = kept.iter().map(|column| ident(column.name()));
@@ -210,8 +200,12 @@ impl Split<'_> {
         if let Some(within) = super::within(window) {
             traces = traces.filter(within)?;
         }
-        let labels =
-            labels.map(|(place, key)| from_text(ident(label(place)), key).alias(label(place)));
+        // What a trace used must fit where what a run used does.
+        let traces = traces.project(whole_usage(&kept, &texts))?;
+        let labels = keys.map(|(place, key)| match key {
+            Key::Project => self.label(key).alias(label(place)),
+            key => from_text(ident(label(place)), key).alias(label(place)),
+        });
         self.labelled(traces.build()?, labels.collect())
     }
 
@@ -250,8 +244,8 @@ impl Split<'_> {
         feedback.into_iter().chain(failed).collect()
     }
 
-    /// Labelled units of all kinds → a tally a group.
-    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+    /// Labelled units of all kinds, each as often as it has labels.
+    fn united(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
         let Some(mut plan) = united(units)? else {
             return Ok(None);
         };
@@ -260,6 +254,24 @@ impl Split<'_> {
                 plan = plan.unnest_column(label(place))?;
             }
         }
+        Ok(Some(plan))
+    }
+
+    /// Labelled units of all kinds → the facets of each group.
+    pub(crate) fn facets(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = self.united(units)? else {
+            return Ok(None);
+        };
+        let labels: Vec<String> = (0..self.by.len()).map(label).collect();
+        let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+        super::facets(plan.build()?, &labels).map(Some)
+    }
+
+    /// Labelled units of all kinds → a tally a group.
+    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
+        let Some(plan) = self.united(units)? else {
+            return Ok(None);
+        };
         let labels = (0..self.by.len()).map(|place| ident(label(place)));
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
@@ -344,6 +356,19 @@ impl Split<'_> {
             Key::Root(key) => self.label(key),
         }
     }
+}
+
+/// The columns of built traces, with sums of usage as whole numbers like those of runs.
+fn whole_usage(columns: &[Column], more: &[String]) -> Vec<Expr> {
+    let columns = columns.iter().map(|column| {
+        let value = ident(column.name());
+        if traces::is_summed(*column) {
+            cast(value, DataType::Int64).alias(column.name())
+        } else {
+            value
+        }
+    });
+    columns.chain(more.iter().map(ident)).collect()
 }
 
 fn united(units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
@@ -467,6 +492,21 @@ fn inputs(column: TallyColumn) -> Vec<Column> {
             Column::EndTime,
             Column::CompletionTokens,
         ],
+        T::LatencyRuns => vec![Column::Id, Column::StartTime, Column::EndTime],
+        T::FirstTokenRuns => vec![Column::Id, Column::StartTime, Column::FirstTokenTime],
+        T::TotalTokensRuns => vec![Column::Id, Column::TotalTokens],
+        T::PromptTokensRuns => vec![Column::Id, Column::PromptTokens],
+        T::CompletionTokensRuns => vec![Column::Id, Column::CompletionTokens],
+        T::TotalCostRuns => vec![Column::Id, Column::TotalCost],
+        T::PaceRuns | T::TokenTimeRuns => vec![
+            Column::Id,
+            Column::FirstTokenTime,
+            Column::EndTime,
+            Column::CompletionTokens,
+        ],
+        T::Traces => vec![Column::TraceId, Column::Id],
+        T::Users => vec![Column::User],
+        T::Threads => vec![Column::Thread],
         T::CachedTokens => vec![Column::CachedTokens],
         T::ReasoningTokens => vec![Column::ReasoningTokens],
         T::CachedCost => vec![Column::CachedCost],
@@ -546,11 +586,11 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
             needed_key().alias(TRACE),
         ]))?
         .build()?;
-    LogicalPlanBuilder::new(runs)
+    LogicalPlanBuilder::new(facts)
         .join(
-            facts,
-            JoinType::Left,
-            (vec![PROJECT, TRACE], vec![FACT_PROJECT, FACT_TRACE]),
+            runs,
+            JoinType::Right,
+            (vec![FACT_PROJECT, FACT_TRACE], vec![PROJECT, TRACE]),
             None,
         )?
         .project(own.iter().map(ident).chain(known))?
@@ -564,9 +604,9 @@ pub(crate) fn of_children() -> Vec<Column> {
 
 /// Runs, which contain what their children used, with what they used themselves. They have their id.
 pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
-    const PROJECT: &str = "@project of parent";
     const PARENT: &str = "@parent";
     const ID: &str = "@id";
+    let bits = |id: Column| functions::run_bits(ident(Column::SessionId.name()), ident(id.name()));
     let parent = || ident(Column::ParentRunId.name());
     let below = |column: Column| format!("@below.{}", column.name());
     let used = USAGE.map(|column| ident(column.name()).is_not_null());
@@ -585,13 +625,7 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
                 .and(parent().not_eq(lit("")))
                 .and(used),
         )?
-        .aggregate(
-            [
-                ident(Column::SessionId.name()).alias(PROJECT),
-                functions::id_bits(parent()).alias(PARENT),
-            ],
-            sums,
-        )?
+        .aggregate([bits(Column::ParentRunId).alias(PARENT)], sums)?
         .build()?;
     let fields = runs.schema().fields().iter();
     let names: Vec<String> = fields.map(|field| field.name().clone()).collect();
@@ -609,15 +643,10 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
     let own = own.collect::<Result<Vec<_>>>()?;
     let columns = names.iter().map(ident);
     let runs = LogicalPlanBuilder::new(runs)
-        .project(columns.chain([functions::id_bits(ident(Column::Id.name())).alias(ID)]))?
+        .project(columns.chain([bits(Column::Id).alias(ID)]))?
         .build()?;
-    LogicalPlanBuilder::new(runs)
-        .join(
-            children,
-            JoinType::Left,
-            (vec![Column::SessionId.name(), ID], vec![PROJECT, PARENT]),
-            None,
-        )?
+    LogicalPlanBuilder::new(children)
+        .join(runs, JoinType::Right, (vec![PARENT], vec![ID]), None)?
         .project(own)?
         .build()
 }

@@ -141,9 +141,10 @@ impl FromStr for Key {
             _ => text,
         };
         let known = WORDS.iter().find(|(known, _)| *known == word);
-        known
-            .map(|(_, key)| key.clone())
-            .ok_or_else(|| unknown_word("a key to group by", text, &Vec::from_iter(Self::words())))
+        known.map(|(_, key)| key.clone()).ok_or_else(|| {
+            let words: Vec<&str> = Self::words().collect();
+            unknown_word("a key to group by", text, &words)
+        })
     }
 }
 

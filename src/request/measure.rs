@@ -21,6 +21,8 @@ pub enum Measure {
     Share(Box<Measure>),
     /// Where the values of a quantity lie.
     Of(Quantity, Statistic),
+    /// The id of a run whose value is at a quantile of a quantity, or next to it.
+    RunAt(Quantity, Quantile),
     /// The share of the values of a duration that are at or below so many microseconds.
     Under(Quantity, u64),
     /// A sum over the number of runs.
@@ -286,6 +288,7 @@ impl Measure {
     }
 
     /// The names that a measure may have, for completions and errors.
+    #[must_use]
     pub fn words() -> Vec<&'static str> {
         let names = NAMES.iter().map(|(name, _)| *name);
         let amounts = AMOUNTS.iter().map(|(name, _)| *name);
@@ -351,6 +354,7 @@ impl fmt::Display for Measure {
             Self::Sum(amount) => f.write_str(amount.name()),
             Self::Share(part) => write!(f, "{part}_share"),
             Self::Of(quantity, statistic) => write!(f, "{}_{statistic}", quantity.name()),
+            Self::RunAt(quantity, quantile) => write!(f, "{}_p{quantile}_run", quantity.name()),
             Self::Under(Quantity::FirstToken, us) => write!(f, "under_ttft:{}", duration(*us)),
             Self::Under(_, us) => write!(f, "under:{}", duration(*us)),
             Self::PerRun(Amount::TotalCost) => f.write_str("cost_per_trace"),
@@ -461,6 +465,14 @@ fn with_part(name: &str) -> Option<Measure> {
             _ => None,
         };
     }
+    if let Some(base) = name.strip_suffix("_run") {
+        return match with_part(base)? {
+            Measure::Of(quantity, Statistic::Quantile(quantile)) => {
+                Some(Measure::RunAt(quantity, quantile))
+            }
+            _ => None,
+        };
+    }
     if let Some(base) = name
         .strip_suffix("_per_trace")
         .or(name.strip_suffix("_per_run"))
@@ -499,8 +511,8 @@ fn with_part(name: &str) -> Option<Measure> {
 /// A duration as it is written: 15s, 300ms, 250us.
 fn duration(us: u64) -> String {
     match us {
-        _ if us % 1_000_000 == 0 => format!("{}s", us / 1_000_000),
-        _ if us % 1_000 == 0 => format!("{}ms", us / 1_000),
+        _ if us.is_multiple_of(1_000_000) => format!("{}s", us / 1_000_000),
+        _ if us.is_multiple_of(1_000) => format!("{}ms", us / 1_000),
         _ => format!("{us}us"),
     }
 }
@@ -514,6 +526,7 @@ mod tests {
     fn printing_and_reading_are_inverse() {
         let more = [
             "p99.9",
+            "cost_p99.9_run",
             "under:15s",
             "under_ttft:300ms",
             "feedback:a:b",

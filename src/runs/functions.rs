@@ -23,6 +23,8 @@ use datafusion::arrow::datatypes::{
 };
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
@@ -62,6 +64,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Whole,
         Kind::IdText,
         Kind::IdBits,
+        Kind::RunBits,
         Kind::Digest,
         Kind::RankedUp,
         Kind::RankedDown,
@@ -113,6 +116,11 @@ pub(crate) fn id_bits(id: Expr) -> Expr {
     Kind::IdBits.udf().call(vec![id])
 }
 
+/// The same of a run within its project, so that the same id in two projects has others.
+pub(crate) fn run_bits(project: Expr, id: Expr) -> Expr {
+    Kind::RunBits.udf().call(vec![project, id])
+}
+
 /// A number that differs, but for chance, where any of the values does.
 pub(crate) fn digest(values: Vec<Expr>) -> Expr {
     Kind::Digest.udf().call(values)
@@ -157,14 +165,19 @@ pub(crate) fn member(json: Expr, key: &str) -> Expr {
 /// is one, else at the rest of the path below the member of its first segment's name.
 #[allow(dead_code, reason = "grouping by a path of the metadata is to use it")]
 pub(crate) fn path_text(json: Expr, path: &str) -> Expr {
-    Kind::PathText.udf().call(vec![json, lit(path)])
+    Kind::PathText.udf().call(vec![json, itself(), lit(path)])
 }
 
 /// The text of the first scalar among a JSON object's members of these names.
 pub(crate) fn first_path_text(json: Expr, names: &[&str]) -> Expr {
     let names = names.iter().map(|name| lit(*name));
-    let arguments = std::iter::once(json).chain(names);
+    let arguments = [json, itself()].into_iter().chain(names);
     Kind::FirstPathText.udf().call(arguments.collect())
+}
+
+/// Where texts are looked for in the object itself, and not in a member of it.
+fn itself() -> Expr {
+    lit(ScalarValue::Utf8(None))
 }
 
 /// The sum of a JSON object's whole numbers of these names; one that ends in `*` is of all that begin so.
@@ -211,6 +224,7 @@ enum Kind {
     Whole,
     IdText,
     IdBits,
+    RunBits,
     Digest,
     RankedUp,
     RankedDown,
@@ -235,6 +249,7 @@ impl Kind {
             kind: self,
             signature: match self {
                 Self::IdBits => Signature::any(1, Volatility::Immutable),
+                Self::PathText => Signature::any(3, Volatility::Immutable),
                 Self::Digest | Self::FirstPathText | Self::WholeEntries | Self::PicoEntries => {
                     Signature::variadic_any(Volatility::Immutable)
                 }
@@ -259,6 +274,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Whole => "whole",
             Kind::IdText => "id_text",
             Kind::IdBits => "id_bits",
+            Kind::RunBits => "run_bits",
             Kind::Digest => "digest",
             Kind::RankedUp => "ranked_up",
             Kind::RankedDown => "ranked_down",
@@ -292,7 +308,7 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::Digest
             | Kind::WholeEntries
             | Kind::PicoEntries => DataType::Int64,
-            Kind::IdBits | Kind::RankedUp | Kind::RankedDown => BITS,
+            Kind::IdBits | Kind::RunBits | Kind::RankedUp | Kind::RankedDown => BITS,
             Kind::AreApart => DataType::Boolean,
             Kind::IdText
             | Kind::TraceOf
@@ -306,16 +322,38 @@ impl ScalarUDFImpl for RunFunction {
         })
     }
 
+    /// Texts of a member are found in the object that it is a member of, which is read once then.
+    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+        let finds_texts = matches!(self.kind, Kind::PathText | Kind::FirstPathText);
+        match args.as_slice() {
+            [json, below, names @ ..] if finds_texts && *below == itself() => {
+                let Some([json, member]) = member_arguments(json) else {
+                    return Ok(ExprSimplifyResult::Original(args));
+                };
+                let args = [json, member].into_iter().chain(names).cloned();
+                let found = self.kind.udf().call(args.collect());
+                Ok(ExprSimplifyResult::Simplified(found))
+            }
+            _ => Ok(ExprSimplifyResult::Original(args)),
+        }
+    }
+
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (first, second) = match (self.kind, args.args.as_slice()) {
-            (Kind::FirstPathText, [jsons, names @ ..]) => {
+            (Kind::PathText, [jsons, below, path]) => {
                 let jsons = text(&jsons.to_array(args.number_rows)?)?;
-                let names: Vec<&str> = names.iter().map(literal).collect();
-                return json::first_texts(&jsons, &names).map(ColumnarValue::Array);
+                let found = json::texts_at(&jsons, literal(below), name(path));
+                return found.map(ColumnarValue::Array);
+            }
+            (Kind::FirstPathText, [jsons, below, names @ ..]) => {
+                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let names: Vec<&str> = names.iter().map(name).collect();
+                let found = json::first_texts(&jsons, literal(below), &names);
+                return found.map(ColumnarValue::Array);
             }
             (Kind::WholeEntries | Kind::PicoEntries, [jsons, column, names @ ..]) => {
                 let jsons = text(&jsons.to_array(args.number_rows)?)?;
-                let (column, names) = (literal(column), names.iter().map(literal));
+                let (column, names) = (name(column), names.iter().map(name));
                 let number = match self.kind {
                     Kind::WholeEntries => whole_of_text,
                     _ => pico_of_text,
@@ -339,7 +377,7 @@ impl ScalarUDFImpl for RunFunction {
             _ => return internal_err!("{} takes two arguments", self.name()),
         };
         let values = first.to_array(args.number_rows)?;
-        let column = literal(second);
+        let column = name(second);
         let array = match self.kind {
             Kind::UtcMicros => utc_micros(&values, column)?,
             Kind::StartMicros => {
@@ -358,14 +396,18 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Needed
             | Kind::IdBits
             | Kind::Digest
+            | Kind::PathText
             | Kind::FirstPathText
             | Kind::WholeEntries
             | Kind::PicoEntries => values,
+            Kind::RunBits => {
+                let ids = second.to_array(args.number_rows)?;
+                Arc::new(bits_of_runs(&values, &ids)?)
+            }
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
             Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
             Kind::Member => json::members(&text(&values)?, column)?,
-            Kind::PathText => json::texts_at(&text(&values)?, column)?,
             Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TextOf => text_of_any(&values, column)?,
             Kind::TraceOf => Arc::new(
@@ -382,14 +424,29 @@ impl ScalarUDFImpl for RunFunction {
     }
 }
 
+/// The arguments of [`member`], where an expression is that.
+fn member_arguments(expr: &Expr) -> Option<&[Expr; 2]> {
+    let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else {
+        return None;
+    };
+    let function: &RunFunction = func.inner().downcast_ref()?;
+    (function.kind == Kind::Member)
+        .then(|| args.as_array())
+        .flatten()
+}
+
 /// The text that a literal argument is.
-fn literal(value: &ColumnarValue) -> &str {
-    match value {
-        ColumnarValue::Scalar(
-            ScalarValue::Utf8(Some(text)) | ScalarValue::Utf8View(Some(text)),
-        ) => text,
-        _ => "",
+fn literal(argument: &ColumnarValue) -> Option<&str> {
+    match argument {
+        ColumnarValue::Scalar(ScalarValue::Utf8(text) | ScalarValue::Utf8View(text)) => {
+            text.as_deref()
+        }
+        ColumnarValue::Scalar(_) | ColumnarValue::Array(_) => None,
     }
+}
+
+fn name(argument: &ColumnarValue) -> &str {
+    literal(argument).unwrap_or_default()
 }
 
 fn utc_micros(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
@@ -600,13 +657,31 @@ fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
 }
 
 fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
-    let bits = |id: &str| {
-        let uuid = Uuid::try_parse(id)
-            .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
-        uuid.as_u128().cast_signed()
-    };
-    let bits: Decimal128Array = text(ids)?.iter().map(|id| id.map(bits)).collect();
-    Ok(bits.with_data_type(BITS))
+    let bits = text(ids)?.iter().map(|id| id.map(bits_of_id)).collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
+}
+
+fn bits_of_id(id: &str) -> i128 {
+    let uuid =
+        Uuid::try_parse(id).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
+    uuid.as_u128().cast_signed()
+}
+
+/// The bits of ids, mixed with those of their projects, of which neighbours mostly have the same.
+fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
+    let (projects, ids) = (text(projects)?, text(ids)?);
+    let mut last: Option<(&str, i128)> = None;
+    let runs = projects.iter().zip(&ids).map(|(project, id)| {
+        let (project, id) = (project.unwrap_or_default(), id?);
+        let mixed = match last {
+            Some((one, mixed)) if one == project => mixed,
+            _ => bits_of_id(project).rotate_left(1),
+        };
+        last = Some((project, mixed));
+        Some(bits_of_id(id) ^ mixed)
+    });
+    let bits = runs.collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
 }
 
 /// An odd number with bits all over.

@@ -6,12 +6,12 @@
 //! is a view into the same bytes wherever it stands there as it is. Of several members of one name the last
 //! counts.
 
+mod scan;
 #[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -20,8 +20,9 @@ use datafusion::arrow::array::{
 };
 use datafusion::arrow::compute;
 use datafusion::common::{HashMap, Result, exec_datafusion_err, internal_datafusion_err};
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
+
+use scan::Scanner;
 
 /// The members of a JSON object, each as its text; a text that is none has no members.
 pub(crate) fn object(json: &str) -> BTreeMap<Cow<'_, str>, &RawValue> {
@@ -36,25 +37,39 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
 /// The JSON texts of a member.
 pub(super) fn members(jsons: &StringViewArray, name: &str) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
+        let mut scanner = Scanner::default();
         texts(jsons, |json| {
-            let [member] = members_of(json, [name])?;
+            let [member] = scanner.members(json, None, [name])?;
             member.map(Cow::Borrowed)
         })
     })
 }
 
-/// The texts of the scalars at a path: at the member of the whole path's name where there is one, else at
-/// the rest of the path below the member of its first segment's name.
-pub(super) fn texts_at(jsons: &StringViewArray, path: &str) -> Result<ArrayRef> {
-    once_a_view(jsons, |jsons| texts(jsons, |json| scalar_at(json, path)))
+/// The texts of the scalars at a path within an object, or within its own member `below`: at the member of
+/// the whole path's name where there is one, else at the rest of the path within the member of its first
+/// segment's name.
+pub(super) fn texts_at(
+    jsons: &StringViewArray,
+    below: Option<&str>,
+    path: &str,
+) -> Result<ArrayRef> {
+    once_a_view(jsons, |jsons| {
+        let mut scanner = Scanner::default();
+        texts(jsons, |json| scalar_at(&mut scanner, json, below, path))
+    })
 }
 
-/// The texts of the first scalar among some members.
-pub(super) fn first_texts(jsons: &StringViewArray, names: &[&str]) -> Result<ArrayRef> {
+/// The texts of the first scalar among some members of an object, or of its own member `below`.
+pub(super) fn first_texts(
+    jsons: &StringViewArray,
+    below: Option<&str>,
+    names: &[&str],
+) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
+        let mut scanner = Scanner::default();
         let mut found = vec![None; names.len()];
         texts(jsons, |json| {
-            find_members(json, names, &mut found)?;
+            scanner.find(json, below, names, &mut found)?;
             found.iter().find_map(|member| scalar((*member)?))
         })
     })
@@ -93,14 +108,19 @@ pub(super) fn sums(
     })
 }
 
-fn scalar_at<'a>(json: &'a str, path: &str) -> Option<Cow<'a, str>> {
+fn scalar_at<'a>(
+    scanner: &mut Scanner<'a>,
+    json: &'a str,
+    below: Option<&str>,
+    path: &str,
+) -> Option<Cow<'a, str>> {
     let Some((first, rest)) = path.split_once('.') else {
-        let [member] = members_of(json, [path])?;
+        let [member] = scanner.members(json, below, [path])?;
         return scalar(member?);
     };
-    match members_of(json, [path, first])? {
+    match scanner.members(json, below, [path, first])? {
         [Some(whole), _] => scalar(whole),
-        [None, below] => scalar_at(below?, rest),
+        [None, inner] => scalar_at(scanner, inner?, None, rest),
     }
 }
 
@@ -121,68 +141,6 @@ fn scalar(json: &str) -> Option<Cow<'_, str>> {
             Some(Cow::Owned(number.to_string()))
         }
         _ => None,
-    }
-}
-
-fn members_of<'a, const N: usize>(json: &'a str, names: [&str; N]) -> Option<[Option<&'a str>; N]> {
-    let mut found = [None; N];
-    find_members(json, &names, &mut found)?;
-    Some(found)
-}
-
-/// Finds the JSON texts of an object's members of some names; `None` where the text is no object.
-fn find_members<'a>(json: &'a str, names: &[&str], found: &mut [Option<&'a str>]) -> Option<()> {
-    found.fill(None);
-    let mut json = serde_json::Deserializer::from_str(json);
-    json.deserialize_map(Members { names, found }).ok()?;
-    json.end().ok()
-}
-
-struct Members<'f, 'a> {
-    names: &'f [&'f str],
-    found: &'f mut [Option<&'a str>],
-}
-
-impl<'a> Visitor<'a> for Members<'_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object")
-    }
-
-    fn visit_map<M: MapAccess<'a>>(self, mut members: M) -> Result<(), M::Error> {
-        while let Some(index) = members.next_key_seed(OneOf(self.names))? {
-            match index.and_then(|index| self.found.get_mut(index)) {
-                Some(found) => *found = Some(members.next_value::<&RawValue>()?.get()),
-                None => {
-                    members.next_value::<IgnoredAny>()?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The place of a name among these.
-struct OneOf<'f>(&'f [&'f str]);
-
-impl<'a> DeserializeSeed<'a> for OneOf<'_> {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'a>>(self, name: D) -> Result<Option<usize>, D::Error> {
-        name.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for OneOf<'_> {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E>(self, name: &str) -> Result<Option<usize>, E> {
-        Ok(self.0.iter().position(|one| *one == name))
     }
 }
 

@@ -243,13 +243,15 @@ impl Rule {
     }
 
     /// Whether the file has what the rule needs. A column that should say whether something is so, but
-    /// holds nothing anywhere, is as good as absent.
+    /// holds nothing anywhere, is as good as absent; so are details that are no text.
     fn holds(self, footer: &Footer) -> bool {
-        let decides = matches!(self, Self::Flag(_) | Self::TextIs(..) | Self::Entries(_));
-        self.columns()
-            .iter()
-            .flatten()
-            .all(|name| footer.has(name) && !(decides && footer.all_null(name)))
+        let is_there = |name: &str| match self {
+            Self::Flag(_) | Self::TextIs(..) => !footer.all_null(name),
+            Self::Entries(_) => !footer.all_null(name) && is_text(name, footer),
+            _ => true,
+        };
+        let mut columns = self.columns().into_iter().flatten();
+        columns.all(|name| footer.has(name) && is_there(name))
     }
 
     fn expr(self, column: Column, footer: &Footer) -> Expr {
@@ -357,4 +359,60 @@ fn moment(us: i64, unit: TimeUnit, zone: Option<Arc<str>>) -> Expr {
 
 fn ceil_div(value: i64, by: i64) -> i64 {
     value.div_euclid(by) + i64::from(value.rem_euclid(by) != 0)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::{AsArray, RecordBatch, StringViewArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::prelude::SessionContext;
+
+    use super::*;
+
+    /// What a rule of LangSmith's gives for one text of its column.
+    async fn read(column: Column, json: &str) -> Option<i64> {
+        let rules = langsmith::FORMAT.rules(column).iter();
+        let entries = rules.filter_map(|rule| match rule {
+            Rule::Entries(entries) => Some(*entries),
+            _ => None,
+        });
+        let mut found = Vec::new();
+        for entries in entries {
+            let texts = Arc::new(StringViewArray::from(vec![json])) as _;
+            let batch = RecordBatch::try_from_iter([(entries.column, texts)]).unwrap();
+            let runs = SessionContext::new().read_batch(batch).unwrap();
+            let sums = runs.select([entries.expr(column)]).unwrap();
+            let sums = sums.collect().await.unwrap();
+            found.extend(sums[0].column(0).as_primitive::<Int64Type>().iter());
+        }
+        // Either shape is known by one of the rules alone.
+        found.into_iter().flatten().reduce(|one, other| {
+            panic!("{column:?}: {one} and {other}");
+        })
+    }
+
+    #[tokio::test]
+    async fn details_are_read_wherever_they_lie() {
+        let details = r#"{"cache_read": 3, "cache_creation": 7, "reasoning": 5, "audio": 1}"#;
+        let raw = format!(r#"{{"raw": {details}}}"#);
+        let usage = |kind: &str| {
+            let usage = format!(r#"{{"usage_metadata": {{"{kind}_details": {details}}}}}"#);
+            format!(r#"{{"metadata": {usage}, "runtime": {{}}}}"#)
+        };
+        const PICO: i64 = 1_000_000_000_000;
+        for (column, in_extra, sum) in [
+            (Column::CachedTokens, "input_token", 3),
+            (Column::ReasoningTokens, "output_token", 5),
+            (Column::CachedCost, "input_cost", 3 * PICO),
+            (Column::ReasoningCost, "output_cost", 5 * PICO),
+        ] {
+            assert_eq!(read(column, details).await, Some(sum));
+            assert_eq!(read(column, &raw).await, Some(sum));
+            assert_eq!(read(column, &usage(in_extra)).await, Some(sum));
+            assert_eq!(read(column, &usage("other")).await, None);
+        }
+        let exact = r#"{"cache_read": "0.000000000001", "cache_read_long": 1e-12}"#;
+        assert_eq!(read(Column::CachedCost, exact).await, Some(2));
+    }
 }

@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use super::distinct::Distinct;
+use super::exemplars::Exemplars;
 use super::sketch::Sketch;
 use super::{TallyColumn, overflow};
 use crate::error::{Error, Result};
@@ -23,6 +25,10 @@ pub(crate) enum Part {
     Least(i64),
     /// The distribution of some values.
     Sketch(Sketch),
+    /// How many different ones there are.
+    Distinct(Distinct),
+    /// Runs that stand for the values of a distribution.
+    Exemplars(Exemplars),
 }
 
 impl More {
@@ -72,6 +78,20 @@ impl More {
             _ => None,
         }
     }
+
+    pub(crate) fn distinct(&self, column: TallyColumn) -> Option<&Distinct> {
+        match self.0.get(&column) {
+            Some(Part::Distinct(distinct)) => Some(distinct),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn exemplars(&self, column: TallyColumn) -> Option<&Exemplars> {
+        match self.0.get(&column) {
+            Some(Part::Exemplars(exemplars)) => Some(exemplars),
+            _ => None,
+        }
+    }
 }
 
 impl Part {
@@ -80,6 +100,8 @@ impl Part {
         match self {
             Self::Sum(_) | Self::Least(_) => None,
             Self::Sketch(sketch) => Some(sketch.to_bytes()),
+            Self::Distinct(distinct) => Some(distinct.to_bytes()),
+            Self::Exemplars(exemplars) => Some(exemplars.to_bytes()),
         }
     }
 
@@ -94,6 +116,14 @@ impl Part {
                 Ok(())
             }
             (Self::Sketch(sketch), Self::Sketch(more)) => sketch.merge(more).map_err(bad),
+            (Self::Distinct(distinct), Self::Distinct(more)) => {
+                distinct.merge(more);
+                Ok(())
+            }
+            (Self::Exemplars(exemplars), Self::Exemplars(more)) => {
+                exemplars.merge(more);
+                Ok(())
+            }
             _ => Err(Error::BadData {
                 problem: "tallies of different questions cannot be merged".to_owned(),
             }),

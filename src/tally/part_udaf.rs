@@ -1,4 +1,4 @@
-//! Mergeable parts of a tally (sketches, feedback) as aggregate functions; no arithmetic here.
+//! Mergeable parts of a tally (sketches, feedback, distinct counts, exemplars) as aggregate functions; no arithmetic here.
 //!
 //! A part is fed values row by row, merged from its bytes, and written as its bytes: the same bytes are
 //! an aggregation's partial state, its result and what is stored. One native groups accumulator serves
@@ -10,8 +10,8 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, BooleanArray, Int64Array, LargeBinaryArray, LargeBinaryBuilder,
-    StringViewArray,
+    Array, ArrayRef, BooleanArray, Decimal128Array, Int64Array, LargeBinaryArray,
+    LargeBinaryBuilder, StringViewArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err};
@@ -20,6 +20,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
+use super::distinct::{self, Distinct};
+use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
 use super::sketch::Sketch;
 use super::sum_udaf::Single;
@@ -47,6 +49,33 @@ pub(crate) fn feedback_merge() -> Arc<AggregateUDF> {
     udaf::<Merged<Feedback>>()
 }
 
+/// `distinct_hashes(Utf8View) → LargeBinary`: the bytes of the [`Distinct`] of a group's texts, for a
+/// DataFusion session of any kind; null where there is none.
+#[must_use]
+pub fn distinct_hashes() -> Arc<AggregateUDF> {
+    udaf::<Texts>()
+}
+
+/// `distinct_merge(LargeBinary) → LargeBinary`: bytes of distinct counts → the bytes of their union.
+#[must_use]
+pub fn distinct_merge() -> Arc<AggregateUDF> {
+    udaf::<Merged<Distinct>>()
+}
+
+/// `exemplars(Int64, Decimal128(38, 0)) → LargeBinary`: the bytes of the [`Exemplars`] of a group's values
+/// and the 128 bits of their runs' ids, for a DataFusion session of any kind. Negative values are left
+/// out; null where there is none.
+#[must_use]
+pub fn exemplars() -> Arc<AggregateUDF> {
+    udaf::<Runs>()
+}
+
+/// `exemplars_merge(LargeBinary) → LargeBinary`: bytes of exemplars → the bytes of all of them.
+#[must_use]
+pub fn exemplars_merge() -> Arc<AggregateUDF> {
+    udaf::<Merged<Exemplars>>()
+}
+
 /// What is merged: a commutative monoid whose elements have one byte string each.
 trait Part: Default + Debug + Send + Sync + 'static {
     /// The name of the function that merges its bytes.
@@ -57,66 +86,97 @@ trait Part: Default + Debug + Send + Sync + 'static {
     fn heap_size(&self) -> usize;
 }
 
-impl Part for Sketch {
-    const MERGE: &'static str = "hdr_merge";
+macro_rules! parts {
+    ($($part:ident: $merge:literal),+ $(,)?) => {
+        $(impl Part for $part {
+            const MERGE: &'static str = $merge;
 
-    fn is_empty(&self) -> bool {
-        self.is_empty()
+            fn is_empty(&self) -> bool {
+                self.is_empty()
+            }
+
+            fn merge_bytes(&mut self, bytes: &[u8]) -> Result<()> {
+                self.merge_bytes(bytes).map_err(external)
+            }
+
+            fn write_to(&self, out: &mut Vec<u8>) {
+                self.write_to(out);
+            }
+
+            fn heap_size(&self) -> usize {
+                self.heap_size()
+            }
+        })+
+    };
+}
+
+parts! {
+    Sketch: "hdr_merge",
+    Feedback: "feedback_merge",
+    Distinct: "distinct_merge",
+    Exemplars: "exemplars_merge",
+}
+
+/// The columns that a function takes; a row counts where it has a value in each.
+trait Columns: Sized {
+    fn of(arrays: &[ArrayRef]) -> Option<Self>;
+    fn n_rows(&self) -> usize;
+    fn has(&self, row: usize) -> bool;
+}
+
+impl<A: Array + Clone + 'static> Columns for (A,) {
+    fn of(arrays: &[ArrayRef]) -> Option<Self> {
+        let [array] = arrays else { return None };
+        Some((array.as_any().downcast_ref::<A>()?.clone(),))
     }
 
-    fn merge_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.merge_bytes(bytes).map_err(external)
+    fn n_rows(&self) -> usize {
+        self.0.len()
     }
 
-    fn write_to(&self, out: &mut Vec<u8>) {
-        self.write_to(out);
-    }
-
-    fn heap_size(&self) -> usize {
-        self.heap_size()
+    #[inline]
+    fn has(&self, row: usize) -> bool {
+        self.0.is_valid(row)
     }
 }
 
-impl Part for Feedback {
-    const MERGE: &'static str = "feedback_merge";
-
-    fn is_empty(&self) -> bool {
-        self.is_empty()
+impl<A: Array + Clone + 'static, B: Array + Clone + 'static> Columns for (A, B) {
+    fn of(arrays: &[ArrayRef]) -> Option<Self> {
+        let [one, other] = arrays else { return None };
+        let one = one.as_any().downcast_ref::<A>()?.clone();
+        Some((one, other.as_any().downcast_ref::<B>()?.clone()))
     }
 
-    fn merge_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.merge_bytes(bytes).map_err(external)
+    fn n_rows(&self) -> usize {
+        self.0.len()
     }
 
-    fn write_to(&self, out: &mut Vec<u8>) {
-        self.write_to(out);
-    }
-
-    fn heap_size(&self) -> usize {
-        self.heap_size()
+    #[inline]
+    fn has(&self, row: usize) -> bool {
+        self.0.is_valid(row) && self.1.is_valid(row)
     }
 }
 
-/// How one kind of column feeds one kind of part.
+/// How some columns feed one kind of part.
 trait Feed: Debug + Send + Sync + 'static {
     type Part: Part;
-    type Array: Array + 'static;
+    type Columns: Columns;
     const NAME: &'static str;
-    const INPUT: DataType;
+    const INPUTS: &'static [DataType];
 
     /// What is worth keeping from value to value.
     type Memory: Debug + Default + Send + Sync;
 
-    /// Adds one value, which is not null.
+    /// Adds a row, in which no value is null.
     fn feed(
         part: &mut Self::Part,
-        values: &Self::Array,
+        values: &Self::Columns,
         row: usize,
         memory: &mut Self::Memory,
     ) -> Result<()>;
 
-    /// Writes the bytes of a part that was fed one value. Nothing where the value adds nothing.
-    fn write_single(values: &Self::Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    /// Writes the bytes of a part that was fed one row. Nothing where the row adds nothing.
+    fn write_single(values: &Self::Columns, row: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut part = Self::Part::default();
         Self::feed(&mut part, values, row, &mut Self::Memory::default())?;
         if !part.is_empty() {
@@ -131,20 +191,20 @@ struct Values;
 
 impl Feed for Values {
     type Part = Sketch;
-    type Array = Int64Array;
+    type Columns = (Int64Array,);
     type Memory = ();
     const NAME: &'static str = "hdr_sketch";
-    const INPUT: DataType = DataType::Int64;
+    const INPUTS: &'static [DataType] = &[DataType::Int64];
 
     #[inline]
-    fn feed(part: &mut Sketch, values: &Int64Array, row: usize, (): &mut ()) -> Result<()> {
+    fn feed(part: &mut Sketch, (values,): &(Int64Array,), row: usize, (): &mut ()) -> Result<()> {
         if let Ok(value) = u64::try_from(values.value(row)) {
             part.record(value);
         }
         Ok(())
     }
 
-    fn write_single(values: &Int64Array, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn write_single((values,): &(Int64Array,), row: usize, out: &mut Vec<u8>) -> Result<()> {
         if let Ok(value) = u64::try_from(values.value(row)) {
             Sketch::write_single(value, out);
         }
@@ -157,14 +217,14 @@ struct Summaries;
 
 impl Feed for Summaries {
     type Part = Feedback;
-    type Array = StringViewArray;
+    type Columns = (StringViewArray,);
     type Memory = ParsedSummaries;
     const NAME: &'static str = "feedback_tally";
-    const INPUT: DataType = DataType::Utf8View;
+    const INPUTS: &'static [DataType] = &[DataType::Utf8View];
 
     fn feed(
         part: &mut Feedback,
-        values: &StringViewArray,
+        (values,): &(StringViewArray,),
         row: usize,
         parsed: &mut ParsedSummaries,
     ) -> Result<()> {
@@ -174,21 +234,67 @@ impl Feed for Summaries {
 }
 
 #[derive(Debug)]
+struct Texts;
+
+impl Feed for Texts {
+    type Part = Distinct;
+    type Columns = (StringViewArray,);
+    type Memory = ();
+    const NAME: &'static str = "distinct_hashes";
+    const INPUTS: &'static [DataType] = &[DataType::Utf8View];
+
+    #[inline]
+    fn feed(
+        part: &mut Distinct,
+        (texts,): &(StringViewArray,),
+        row: usize,
+        (): &mut (),
+    ) -> Result<()> {
+        part.record(distinct::hash_of(texts.value(row)));
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct Runs;
+
+impl Feed for Runs {
+    type Part = Exemplars;
+    type Columns = (Int64Array, Decimal128Array);
+    type Memory = ();
+    const NAME: &'static str = "exemplars";
+    const INPUTS: &'static [DataType] = &[DataType::Int64, DataType::Decimal128(38, 0)];
+
+    #[inline]
+    fn feed(
+        part: &mut Exemplars,
+        (values, ids): &(Int64Array, Decimal128Array),
+        row: usize,
+        (): &mut (),
+    ) -> Result<()> {
+        if let Ok(value) = u64::try_from(values.value(row)) {
+            part.record(value, ids.value(row).cast_unsigned());
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
 struct Merged<P>(PhantomData<fn() -> P>);
 
 impl<P: Part> Feed for Merged<P> {
     type Part = P;
-    type Array = LargeBinaryArray;
+    type Columns = (LargeBinaryArray,);
     type Memory = ();
     const NAME: &'static str = P::MERGE;
-    const INPUT: DataType = DataType::LargeBinary;
+    const INPUTS: &'static [DataType] = &[DataType::LargeBinary];
 
-    fn feed(part: &mut P, values: &LargeBinaryArray, row: usize, (): &mut ()) -> Result<()> {
+    fn feed(part: &mut P, (values,): &(LargeBinaryArray,), row: usize, (): &mut ()) -> Result<()> {
         part.merge_bytes(values.value(row))
     }
 
     /// Foreign bytes are checked before they become a state.
-    fn write_single(values: &LargeBinaryArray, row: usize, out: &mut Vec<u8>) -> Result<()> {
+    fn write_single((values,): &(LargeBinaryArray,), row: usize, out: &mut Vec<u8>) -> Result<()> {
         P::default().merge_bytes(values.value(row))?;
         out.extend_from_slice(values.value(row));
         Ok(())
@@ -197,7 +303,7 @@ impl<P: Part> Feed for Merged<P> {
 
 fn udaf<F: Feed>() -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(PartFunction::<F> {
-        signature: Signature::exact(vec![F::INPUT], Volatility::Immutable),
+        signature: Signature::exact(F::INPUTS.to_vec(), Volatility::Immutable),
         feed: PhantomData,
     }))
 }
@@ -288,18 +394,18 @@ impl<F: Feed> PartGroups<F> {
         filter: Option<&BooleanArray>,
         n_groups: usize,
     ) -> Result<()> {
-        let values = column::<G>(values)?;
+        let values = columns::<G>(values)?;
         let mut memory = G::Memory::default();
         self.parts.resize_with(n_groups, F::Part::default);
         for (row, group) in groups.iter().enumerate() {
-            if !counts(values, filter, row) {
+            if !counts(&values, filter, row) {
                 continue;
             }
             let Some(part) = self.parts.get_mut(*group) else {
                 return Err(internal_datafusion_err!("group {group} of {n_groups}"));
             };
             let before = part.heap_size();
-            G::feed(part, values, row, &mut memory)?;
+            G::feed(part, &values, row, &mut memory)?;
             self.heap_size = self.heap_size + part.heap_size() - before;
         }
         Ok(())
@@ -355,13 +461,13 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
         values: &[ArrayRef],
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let values = column::<F>(values)?;
-        let mut builder = LargeBinaryBuilder::with_capacity(values.len(), 8 * values.len());
+        let values = columns::<F>(values)?;
+        let mut builder = LargeBinaryBuilder::with_capacity(values.n_rows(), 8 * values.n_rows());
         let mut bytes = Vec::new();
-        for row in 0..values.len() {
+        for row in 0..values.n_rows() {
             bytes.clear();
-            if counts(values, opt_filter, row) {
-                F::write_single(values, row, &mut bytes)?;
+            if counts(&values, opt_filter, row) {
+                F::write_single(&values, row, &mut bytes)?;
             }
             append(&mut builder, &bytes);
         }
@@ -373,16 +479,14 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
     }
 }
 
-fn column<F: Feed>(values: &[ArrayRef]) -> Result<&F::Array> {
-    values
-        .first()
-        .and_then(|values| values.as_any().downcast_ref())
-        .ok_or_else(|| internal_datafusion_err!("{} takes one {}", F::NAME, F::INPUT))
+fn columns<F: Feed>(values: &[ArrayRef]) -> Result<F::Columns> {
+    F::Columns::of(values)
+        .ok_or_else(|| internal_datafusion_err!("{} takes {:?}", F::NAME, F::INPUTS))
 }
 
 #[inline]
-fn counts(values: &impl Array, filter: Option<&BooleanArray>, row: usize) -> bool {
-    values.is_valid(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
+fn counts(values: &impl Columns, filter: Option<&BooleanArray>, row: usize) -> bool {
+    values.has(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }
 
 fn append(builder: &mut LargeBinaryBuilder, bytes: &[u8]) {
@@ -395,4 +499,91 @@ fn append(builder: &mut LargeBinaryBuilder, bytes: &[u8]) {
 
 fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusionError {
     DataFusionError::External(Box::new(error))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::{AsArray, RecordBatch};
+    use datafusion::logical_expr::{Expr, ident};
+    use datafusion::prelude::{SessionConfig, SessionContext};
+
+    use super::*;
+
+    /// The bytes that a function gives for each of three groups, its states merged or not.
+    async fn grouped(
+        batch: &RecordBatch,
+        function: &AggregateUDF,
+        columns: &[&str],
+    ) -> [Vec<Option<Vec<u8>>>; 2] {
+        let mut results = [1, 3].map(|_| Vec::new());
+        for (n_partitions, result) in [1, 3].into_iter().zip(&mut results) {
+            let config = SessionConfig::new().with_target_partitions(n_partitions);
+            let context = SessionContext::new_with_config(config);
+            let n_rows = batch.num_rows() / n_partitions;
+            let parts = (0..n_partitions).map(|part| vec![batch.slice(part * n_rows, n_rows)]);
+            let table =
+                datafusion::datasource::MemTable::try_new(batch.schema(), parts.collect()).unwrap();
+            let arguments = columns
+                .iter()
+                .map(|column| ident(*column))
+                .collect::<Vec<Expr>>();
+            let frame = context.read_table(Arc::new(table)).unwrap();
+            let frame = frame.aggregate(
+                vec![ident("group")],
+                vec![function.call(arguments).alias("part")],
+            );
+            let frame = frame
+                .unwrap()
+                .sort(vec![ident("group").sort(true, true)])
+                .unwrap();
+            for batch in frame.collect().await.unwrap() {
+                let parts = batch.column(1).as_binary::<i64>();
+                result.extend(parts.iter().map(|part| part.map(<[u8]>::to_vec)));
+            }
+        }
+        results
+    }
+
+    #[tokio::test]
+    async fn states_of_any_partition_give_the_parts_bytes() {
+        let rows = 0..9_000_i64;
+        let groups = rows.clone().map(|row| row % 3).collect::<Int64Array>();
+        // Every seventh row has no value; the last group none at all.
+        let has = |row: &i64| row % 3 < 2 && row % 7 > 0;
+        let value = |row: i64| row % 2000 - 5;
+        let text = |row: i64| format!("user-{}", value(row));
+        let id = |row: i64| i128::from(row) - 4_000;
+        let values = rows.clone().map(|row| has(&row).then(|| value(row)));
+        let texts = rows.clone().map(|row| has(&row).then(|| text(row)));
+        let ids = rows.clone().map(|row| (row % 5 > 0).then(|| id(row)));
+        let ids = ids
+            .collect::<Decimal128Array>()
+            .with_data_type(DataType::Decimal128(38, 0));
+        let batch = RecordBatch::try_from_iter([
+            ("group", Arc::new(groups) as ArrayRef),
+            ("value", Arc::new(values.collect::<Int64Array>())),
+            ("text", Arc::new(texts.collect::<StringViewArray>())),
+            ("id", Arc::new(ids)),
+        ])
+        .unwrap();
+
+        let mut distincts = [Distinct::new(), Distinct::new()];
+        let mut exemplars_of = [Exemplars::new(), Exemplars::new()];
+        for row in rows.filter(has) {
+            let group = usize::try_from(row % 3).unwrap();
+            distincts[group].record(distinct::hash_of(&text(row)));
+            if let (Ok(value), true) = (u64::try_from(value(row)), row % 5 > 0) {
+                exemplars_of[group].record(value, id(row).cast_unsigned());
+            }
+        }
+        let expected = distincts.map(|part| Some(part.to_bytes()));
+        for found in grouped(&batch, &distinct_hashes(), &["text"]).await {
+            assert_eq!(found, [expected.as_slice(), &[None]].concat());
+        }
+        let expected = exemplars_of.map(|part| Some(part.to_bytes()));
+        for found in grouped(&batch, &exemplars(), &["value", "id"]).await {
+            assert_eq!(found, [expected.as_slice(), &[None]].concat());
+        }
+    }
 }

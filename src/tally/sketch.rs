@@ -24,10 +24,11 @@ use std::fmt;
 
 use hdrhistogram::Histogram;
 
+use super::bytes::make_room;
 use bucket::{BUCKET_MAX, SIGNIFICANT_DIGITS};
 use bytes::Stored;
 use hdr::Hdr;
-use quantile::interpolated_thousandths;
+use quantile::{MILLION, interpolated_thousandths};
 
 /// The most values that are kept as they are. Part of the format.
 pub const EXACT_MAX: usize = 256;
@@ -123,7 +124,10 @@ impl Sketch {
     pub fn record(&mut self, v: u64) {
         match &mut self.form {
             Form::Hdr(hdr) => hdr.record(v),
-            Form::Exact(values) if values.len() < EXACT_MAX => push_tight(values, v),
+            Form::Exact(values) if values.len() < EXACT_MAX => {
+                make_room(values);
+                values.push(v);
+            }
             Form::Exact(_) => self.with_hdr(|hdr| hdr.record(v)),
         }
     }
@@ -300,6 +304,20 @@ impl Sketch {
         }
     }
 
+    /// The bucket of the order statistic nearest to the quantile's position q · (n − 1), of two equally
+    /// near ones the upper; `None` where there is no value.
+    #[must_use]
+    pub fn bucket_near(&self, q: Quantile) -> Option<u16> {
+        let last = self.count().checked_sub(1)?;
+        let (whole, fraction) = q.position(last);
+        let rank = whole + u64::from(2 * fraction >= u64::from(MILLION));
+        let value = match &self.form {
+            Form::Exact(values) => *sorted(values).get(usize::try_from(rank).ok()?)?,
+            Form::Hdr(hdr) => hdr.middles_at(rank, rank).0,
+        };
+        Some(bucket_of(value))
+    }
+
     /// How many values are at or below a threshold. Exact up to [`EXACT_MAX`] values; beyond, a
     /// bucket counts as a whole by its middle, but the threshold is held against the exact
     /// extremes first.
@@ -387,16 +405,6 @@ fn added(count: u64, n: u64) -> Result<u64, SketchError> {
         .checked_add(n)
         .filter(|count| *count <= COUNT_MAX)
         .ok_or(SketchError::Count)
-}
-
-/// Pushes with room for one value at first, then twice as many each time: a million groups of one
-/// value must not pay for four.
-#[inline]
-fn push_tight(values: &mut Vec<u64>, v: u64) {
-    if values.len() == values.capacity() {
-        values.reserve_exact(values.len().max(1));
-    }
-    values.push(v);
 }
 
 fn sorted(values: &[u64]) -> Cow<'_, [u64]> {

@@ -310,6 +310,138 @@ fn wrong_usage_is_exit_2() {
 }
 
 #[test]
+fn wrong_splits_and_figures_say_what_is_right() {
+    let (dir, _) = exports(1);
+    for (args, problem, hint) in [
+        (
+            ["-g", "modle"],
+            "\"modle\" is not a key to group by",
+            "did you mean model?",
+        ),
+        (["-g", "root.step"], "nothing that a root has", ""),
+        (
+            ["--select", "traces,error_rat"],
+            "\"error_rat\" is not a measure",
+            "did you mean error_rate?",
+        ),
+        (
+            ["--select", "under:"],
+            "\"under:\" is not a measure",
+            "under:15s",
+        ),
+        (["--every", "7m"], "\"7m\" is no length of a bucket", "15m"),
+        (["--week-start", "someday"], "no day of the week", "sunday"),
+        (
+            ["--slo", "latency<15s"],
+            "\"latency<15s\" is no objective",
+            "latency<15s:99%",
+        ),
+        (
+            ["--sort", "cst"],
+            "\"cst\" is not a measure",
+            "did you mean cost?",
+        ),
+        (
+            ["--sort", "model"],
+            "\"model\" is not among the keys to group by",
+            "--group-by model",
+        ),
+        (
+            ["--percentiles", "50,101"],
+            "\"101\" is no percentile",
+            "99.9",
+        ),
+        (["--runs", ""], "no runs are named", "llm"),
+    ] {
+        let text = refusal(dir.path(), &[&["stats", "exports"], &args[..]].concat(), 2);
+        assert!(text.contains(problem), "{args:?}: {text}");
+        let said = text.lines().find_map(|line| line.strip_prefix("hint: "));
+        assert!(said.unwrap_or_default().contains(hint), "{args:?}: {text}");
+    }
+    for args in [["--limit", "few"], ["--no-stats", "-q"]] {
+        let args = [&["stats", "exports"], &args[..]].concat();
+        assert_eq!(runtally(dir.path(), &args).code, Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn flags_choose_the_figures() {
+    let (dir, _) = exports(1);
+    let header = |args: &[&str]| {
+        let args = [&["stats", "exports", "-f", "csv", "-q"], args].concat();
+        let text = answer(dir.path(), &args);
+        text.lines().next().unwrap().to_owned()
+    };
+    for (args, columns) in [
+        (
+            &[] as &[&str],
+            "run_count,error_count,error_rate,latency_p50,latency_p95,latency_p99,total_tokens,\
+             total_cost,first_token_p50,first_token_p99,prompt_tokens,completion_tokens,\
+             prompt_cost,completion_cost",
+        ),
+        (
+            &["-g", "model,status", "--every", "1d", "--select", "traces"],
+            "model,status,start,end,run_count",
+        ),
+        (
+            &[
+                "--select",
+                "cost,p95",
+                "--select",
+                "traces,cost",
+                "--sort",
+                "errors",
+            ],
+            "total_cost,latency_p95,run_count",
+        ),
+        (
+            &[
+                "--select",
+                "traces,p50",
+                "--percentiles",
+                "50,p99.9",
+                "--share",
+            ],
+            "run_count,run_count_share,latency_p50,latency_p99.9",
+        ),
+        (
+            &["--percentiles", "90", "--facets", "-g", "tag"],
+            "tag,run_count,error_count,error_rate,latency_p90,total_tokens,total_cost,\
+             first_token_p90,prompt_tokens,completion_tokens,prompt_cost,completion_cost,run_facets",
+        ),
+        (
+            &["--select", "users", "--slo", "first_token<1s:95%"],
+            "distinct_users,distinct_users_is_approximate,first_token<1s:95%_target,\
+             first_token<1s:95%_good,first_token<1s:95%_total,first_token<1s:95%_attained,\
+             first_token<1s:95%_budget_left,first_token<1s:95%_worst",
+        ),
+    ] {
+        assert_eq!(header(args), columns, "{args:?}");
+    }
+    let all = header(&["--select", "all"]);
+    assert!(all.split(',').count() > 70, "{all}");
+}
+
+#[test]
+fn the_runs_follow_from_the_keys() {
+    let (dir, _) = exports(1);
+    for (args, runs) in [
+        (&[] as &[&str], "root"),
+        (&["-g", "model"], "root"),
+        (&["-g", "step"], "steps"),
+        (&["-g", "step,model"], "root"),
+        (&["-g", "model,tool"], "tool"),
+        (&["-g", "tool", "--runs", "all"], "all"),
+    ] {
+        let args = [&["stats", "exports", "-v"], args].concat();
+        let output = runtally(dir.path(), &args);
+        assert_eq!(output.code, Some(0), "{args:?}: {}", output.stderr);
+        let said = format!("runs: {runs}\n");
+        assert!(output.stderr.contains(&said), "{args:?}: {}", output.stderr);
+    }
+}
+
+#[test]
 fn an_empty_window_has_no_traces_and_is_done() {
     let (dir, _) = exports(1);
     for window in [

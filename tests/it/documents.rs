@@ -290,7 +290,7 @@ fn any_shape() -> impl Strategy<Value = Shape> {
 }
 
 /// One shape, or several in one source.
-fn any_shapes() -> impl Strategy<Value = Vec<Shape>> {
+pub(crate) fn any_shapes() -> impl Strategy<Value = Vec<Shape>> {
     prop_oneof![vec(any_shape(), 1), vec(any_shape(), 2..4),]
 }
 
@@ -376,6 +376,7 @@ proptest! {
         shapes in vec(any_form(), 1..3),
         window in any_window(),
         filter in proptest::option::weighted(0.8, any_filter()),
+        trace_filter in proptest::option::weighted(0.2, any_filter()),
         tree_filter in proptest::option::weighted(0.3, any_filter()),
         usage in prop_oneof![3 => Just(UsageFrom::Auto), 1 => Just(UsageFrom::Own)],
     ) {
@@ -385,6 +386,7 @@ proptest! {
             until_us: window.1,
             usage,
             filter: filter.map(parsed),
+            trace_filter: trace_filter.map(parsed),
             tree_filter: tree_filter.map(|text| parsed(text.replace("root.", ""))),
             ..Question::default()
         };

@@ -363,7 +363,15 @@ fn shells_and_manuals_know_the_commands() {
         page.contains(".TH runtally 1") && page.contains("Exit codes"),
         "{page}"
     );
-    for command in ["show", "list", "demo", "generate", "completions", "man"] {
+    for command in [
+        "show",
+        "list",
+        "stats",
+        "demo",
+        "generate",
+        "completions",
+        "man",
+    ] {
         let page = answer(dir.path(), &["man", command]);
         assert!(
             page.contains(&format!(".TH runtally-{command} 1")),

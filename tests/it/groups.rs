@@ -8,13 +8,13 @@ use proptest::prelude::*;
 use runtally::output::{self, Format, Groups, Style};
 use runtally::request::{Amount, Count, Quantity, Rate, Statistic};
 use runtally::{
-    Attainment, Breakdown, Bucket, Cost, CostFormat, Every, FeedbackStats, Figure, Group, Label,
-    Measure, Nanoseconds, Population, RunFacet, Sort, Thousandths, Timestamp,
+    Attainment, Breakdown, Bucket, Cost, CostFormat, Every, Figure, Group, Label, Measure,
+    Nanoseconds, Population, RunFacet, Sort, Thousandths, Timestamp,
 };
 use serde_json::{Map, Value, json};
 use unicode_width::UnicodeWidthStr;
 
-use crate::tables::HOSTILE;
+use crate::tables::{HOSTILE, feedback};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -182,7 +182,7 @@ fn figure(measure: &Measure, n: u64) -> Figure {
         Measure::LastStart => Figure::Time(Timestamp(FIRST_US + 30 * DAY_US)),
         Measure::FeedbackCount(_) => Figure::Count(n / 5),
         Measure::FeedbackMean(_) => Figure::Number(0.821_434_5),
-        Measure::FeedbackStats => Figure::Feedback(feedback(n)),
+        Measure::FeedbackStats => Figure::Feedback(feedback(HOSTILE)),
         Measure::RunFacets => Figure::Facets(vec![RunFacet {
             key: "name".to_owned(),
             value: HOSTILE.to_owned(),
@@ -225,26 +225,6 @@ fn cost(pico: i128) -> Figure {
         pico,
         format: CostFormat::default(),
     })
-}
-
-fn feedback(n: u64) -> BTreeMap<String, FeedbackStats> {
-    let stats = FeedbackStats {
-        n,
-        avg: Some(0.821_4),
-        stdev: None,
-        errors: 0,
-        show_feedback_arrow: false,
-        comments: Vec::new(),
-        sources: Vec::new(),
-        session_min_score: Some(0.0),
-        session_max_score: Some(1.0),
-        values: BTreeMap::new(),
-        contains_thread_feedback: false,
-    };
-    BTreeMap::from([
-        ("correctness".to_owned(), stats.clone()),
-        (HOSTILE.to_owned(), stats),
-    ])
 }
 
 /// Models, harmless and hostile.
@@ -428,9 +408,16 @@ fn json_lines_have_a_line_a_group_or_span() {
 
 #[test]
 fn sheets_of_groups() {
-    let measures = "traces,error_rate,p99,tokens,tokens_p50,cost,users,last_start,latency<15s:99%,\
-                    feedback,facets";
-    insta::assert_snapshot!("groups_csv", models(measures).text(Format::Csv));
+    let measures = "traces,error_rate,p99,tokens,tokens_p50,cost,users,last_start,\
+                    latency<15s:99%,feedback";
+    let groups = [
+        (&[value(HOSTILE)] as &[Label], 998),
+        (&[value("(none)")], 64),
+        (&[Label::None], 12),
+        (&[Label::Other], 40_312),
+    ];
+    let answer = Answer::new(measures, 41_386).by(&["metadata.model"], &groups);
+    insta::assert_snapshot!("groups_csv", answer.text(Format::Csv));
     let mut teams = teams(2);
     insta::assert_snapshot!("teams_csv", teams.text(Format::Csv));
     teams.shows_total = false;

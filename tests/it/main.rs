@@ -21,6 +21,8 @@ mod memory;
 mod plans;
 /// Runs one by one are those of the naive reference, in its order; as tables and files.
 mod runs;
+/// Groups of runs have the figures of the naive reference, and add up.
+mod stats;
 
 /// Documents pinned as files.
 mod cases;

@@ -2,13 +2,14 @@
 //!
 //! Nothing here uses a line of the crate under test (but for a filter's tree,
 //! which `evaluate` walks): runs are made up (`run`), written as export files
-//! (`write`), and answered by the most naive means (`reference`, on the exact
-//! arithmetic of `exact`). `mirror` pins the shape
+//! (`write`), and answered by the most naive means (`reference`, and `stats` for
+//! what a `breakdown` asks, on the exact arithmetic of `exact`). `mirror` pins the shape
 //! of the document, `llmperf` brings real measurements with percentiles that
 //! others computed from them.
 #![allow(dead_code)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub(crate) mod breakdown;
 pub(crate) mod evaluate;
 pub(crate) mod exact;
 pub(crate) mod llmperf;

@@ -137,7 +137,7 @@ impl Figures {
     }
 }
 
-fn feedback(name: &str) -> BTreeMap<String, FeedbackStats> {
+pub(crate) fn feedback(name: &str) -> BTreeMap<String, FeedbackStats> {
     let scores = FeedbackStats {
         n: 1_204,
         avg: Some(0.8214),

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::super::Style;
 use super::super::grid::{Cell, Column, Name, Tone};
-use super::super::list::errors;
+use super::super::list::{errors, marked};
 use super::super::text::{plain_text, shortened};
 use super::super::units::{self, UNKNOWN, or_unknown};
 use super::Groups;
@@ -29,6 +29,8 @@ pub(super) struct FigureColumn<'a> {
     /// The place of the figure among a group's.
     at: usize,
     part: Part,
+    /// Whether any of its rows is marked, so that the others leave room for it.
+    pub(super) has_mark: bool,
 }
 
 /// What of a figure is shown.
@@ -40,8 +42,22 @@ enum Part {
     Worst,
 }
 
-/// The columns of the measures that are shown.
-pub(super) fn columns<'a>(answer: &Groups<'a>) -> Vec<FigureColumn<'a>> {
+/// The columns of the measures that are shown, for rows of such figures.
+pub(super) fn columns<'a, 'b, R: Iterator<Item = &'b [Figure]>>(
+    answer: &Groups<'a>,
+    rows: impl Fn() -> R,
+) -> Vec<FigureColumn<'a>> {
+    let mut columns = of_measures(answer);
+    for column in &mut columns {
+        column.has_mark = rows().any(|figures| column.is_marked(figures, answer));
+        if column.has_mark {
+            column.column.title.to_mut().push(' ');
+        }
+    }
+    columns
+}
+
+fn of_measures<'a>(answer: &Groups<'a>) -> Vec<FigureColumn<'a>> {
     let noun = answer.breakdown.runs.noun();
     let has_error_rate = answer.measures().contains(&Measure::Rate(Rate::Error));
     let mut columns = Vec::new();
@@ -52,6 +68,7 @@ pub(super) fn columns<'a>(answer: &Groups<'a>) -> Vec<FigureColumn<'a>> {
                 measure,
                 at,
                 part,
+                has_mark: false,
             });
         };
         let Measure::Objective(objective) = measure else {
@@ -128,6 +145,12 @@ fn heading(measure: &Measure, noun: &'static str) -> Column {
                 expendable,
             )
         }
+        Measure::RunAt(quantity, quantile) => column(
+            of_quantity(*quantity, one),
+            format!("run at p{quantile}"),
+            "",
+            8,
+        ),
         Measure::Under(quantity, _) => column(of_quantity(*quantity, one), within(measure), "", 5),
         Measure::PerRun(amount) => column("", format!("{}/{one}", of_amount(*amount).2), "", 6),
         Measure::Distinct(Distinct::Traces) => column("", "distinct traces", "", 6),
@@ -209,7 +232,7 @@ fn within(measure: &Measure) -> String {
 
 impl FigureColumn<'_> {
     /// Whether it is a percentile that with so many values is hardly more than the greatest of them.
-    pub(super) fn is_marked(&self, figures: &[Figure], answer: &Groups) -> bool {
+    fn is_marked(&self, figures: &[Figure], answer: &Groups) -> bool {
         let Measure::Of(_, Statistic::Quantile(quantile)) = self.measure else {
             return false;
         };
@@ -242,11 +265,13 @@ impl FigureColumn<'_> {
             }
             _ => Cell::new(text(figure, style), tone),
         };
-        if cell.text == UNKNOWN {
-            Cell::new(cell.text, Tone::Faint)
+        let tone = if cell.text == UNKNOWN {
+            Tone::Faint
         } else {
-            cell
-        }
+            cell.tone
+        };
+        let is_marked = self.has_mark && self.is_marked(figures, answer);
+        Cell::new(marked(cell.text, self.has_mark, is_marked), tone)
     }
 
     /// An objective that is missed stands out.

@@ -67,6 +67,7 @@ fn rows(
     labels: &[String],
     style: &Style,
 ) -> io::Result<Vec<Vec<String>>> {
+    let unknown = Figure::Unknown;
     let row = |(bucket, figures): (Option<&Bucket>, &[Figure])| {
         let mut row = labels.to_vec();
         row.extend(
@@ -74,7 +75,8 @@ fn rows(
                 .into_iter()
                 .flat_map(|bucket| [bucket.start.to_string(), bucket.end.to_string()]),
         );
-        for (measure, figure) in answer.measures().iter().zip(figures) {
+        for (at, measure) in answer.measures().iter().enumerate() {
+            let figure = figures.get(at).unwrap_or(&unknown);
             row.extend(cells(measure, figure, style)?);
         }
         Ok(row)

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::iter;
 
 use super::super::grid::{Cell, Column, Grid, Row, Tone};
-use super::super::list::marked as marked_text;
 use super::super::text::{plain_text, shortened};
 use super::super::trend::bars;
 use super::super::{Style, markdown};
@@ -144,19 +143,17 @@ impl<'a> Lines<'a> {
     /// A line for all runs together, or a span of time.
     fn of_all(answer: &Groups<'a>) -> Self {
         let line = |name: String, tone| Line::of(answer.total, vec![Cell::new(name, tone)], tone);
-        match answer.breakdown.every {
-            Some(every) => Self {
+        if let Some(every) = answer.breakdown.every {
+            return Self {
                 groups: spans(answer.total, every, "").collect(),
                 total: vec![line("total".to_owned(), Tone::Strong)],
                 ..Self::default()
-            },
-            None => {
-                let all = format!("all {}", answer.breakdown.runs.noun());
-                Self {
-                    groups: vec![line(all, Tone::Plain)],
-                    ..Self::default()
-                }
-            }
+            };
+        }
+        let all = format!("all {}", answer.breakdown.runs.noun());
+        Self {
+            groups: vec![line(all, Tone::Plain)],
+            ..Self::default()
         }
     }
 
@@ -241,37 +238,23 @@ impl Table {
         }
         let mut table = Self::new(answer, lines, Trend::of(answer, most, 9), style);
         for n_bars in fewer {
-            if style.width.is_none_or(|width| table.grid.fits(width)) {
+            let trend = Trend::of(answer, n_bars, 9);
+            if trend.is_none() || style.width.is_none_or(|width| table.grid.fits(width)) {
                 break;
             }
-            table = Self::new(answer, lines, Trend::of(answer, n_bars, 9), style);
+            table = Self::new(answer, lines, trend, style);
         }
         table
     }
 
     fn new(answer: &Groups, lines: &Lines, trend: Option<Trend>, style: &Style) -> Self {
-        let mut figures = columns(answer);
-        let has_mark: Vec<bool> = figures
-            .iter()
-            .map(|column| {
-                lines
-                    .all()
-                    .any(|line| column.is_marked(line.figures, answer))
-            })
-            .collect();
-        let marks = || figures.iter().zip(&has_mark);
-        let marked = marks().filter(|(_, has_mark)| **has_mark);
-        let marked = marked.map(|(column, _)| column.column.name.to_string());
-        let marked = marked.collect();
+        let n_labels = answer.breakdown.by.len().max(1);
+        let figures = columns(answer, || lines.all().map(|line| line.figures));
         let row = |line: &Line| {
             let mut cells = line.labels.clone();
-            cells.resize(answer.breakdown.by.len().max(1), Cell::default());
-            cells.extend(marks().map(|(column, has_mark)| {
-                let mut cell = column.cell(line.figures, answer, style, line.tone);
-                let is_marked = column.is_marked(line.figures, answer);
-                cell.text = marked_text(cell.text, *has_mark, is_marked);
-                cell
-            }));
+            cells.resize(n_labels, Cell::default());
+            let figures = figures.iter();
+            cells.extend(figures.map(|column| column.cell(line.figures, answer, style, line.tone)));
             cells.extend(trend.as_ref().map(|trend| trend.cell(line)));
             Row::Cells(cells)
         };
@@ -280,26 +263,24 @@ impl Table {
             rows.push(Row::Rule);
             rows.extend(lines.total.iter().map(row));
         }
-        for (column, has_mark) in figures.iter_mut().zip(&has_mark) {
-            if *has_mark {
-                column.column.title.to_mut().push(' ');
-            }
-        }
-        let columns = key_columns(answer).into_iter();
-        let columns = columns.chain(figures.into_iter().map(|column| column.column));
-        Self {
-            grid: Grid {
-                columns: columns.chain(trend.map(|trend| trend.column())).collect(),
-                rows,
-                least: match answer.breakdown.by.len() {
-                    0 | 1 => NAME_MIN,
-                    _ => NAME_OF_SEVERAL_MIN,
-                },
-                ruled: true,
-                ..Grid::default()
+        let marked = figures.iter().filter(|column| column.has_mark);
+        let marked = marked.map(|column| column.column.name.to_string());
+        let marked = marked.collect();
+        let mut columns = key_columns(answer);
+        columns.extend(figures.into_iter().map(|column| column.column));
+        columns.extend(trend.map(|trend| trend.column()));
+        let grid = Grid {
+            columns,
+            rows,
+            least: if n_labels == 1 {
+                NAME_MIN
+            } else {
+                NAME_OF_SEVERAL_MIN
             },
-            marked,
-        }
+            ruled: true,
+            ..Grid::default()
+        };
+        Self { grid, marked }
     }
 }
 

@@ -2,13 +2,15 @@
 
 use std::cell::RefCell;
 
+use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
+use datafusion::logical_expr::{Expr, ident};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use serde_json::Value;
 
 use super::*;
-use crate::runs::functions::{A_WHOLE_NUMBER, whole_of_text};
+use crate::runs::functions::{self, A_WHOLE_NUMBER, whole_of_text};
 
 /// One text through a function of columns.
 fn one(json: &str, read: impl Fn(&StringViewArray) -> Result<ArrayRef>) -> Option<String> {
@@ -19,7 +21,7 @@ fn one(json: &str, read: impl Fn(&StringViewArray) -> Result<ArrayRef>) -> Optio
 }
 
 fn at(json: &str, path: &str) -> Option<String> {
-    one(json, |jsons| texts_at(jsons, path))
+    one(json, |jsons| texts_at(jsons, None, path))
 }
 
 #[test]
@@ -117,7 +119,7 @@ fn depth_does_not_matter_where_nothing_is_sought() {
 
 #[test]
 fn the_first_scalar_among_names_is_taken() {
-    let first = |json: &str| one(json, |jsons| first_texts(jsons, &["a", "b", "c"]));
+    let first = |json: &str| one(json, |jsons| first_texts(jsons, None, &["a", "b", "c"]));
     for (json, text) in [
         (r#"{"c": 3, "b": 2, "a": 1}"#, Some("1")),
         (r#"{"c": 3, "b": 2, "a": null}"#, Some("2")),
@@ -176,12 +178,12 @@ fn what_is_found_shares_the_bytes_it_was_found_in() {
         r#"{"object": {"text": "a text that no view holds itself"}, "short": "a"}"#,
     ]);
     let objects = members(&jsons, "object").unwrap();
-    let texts = texts_at(objects.as_string_view(), "text").unwrap();
+    let texts = texts_at(objects.as_string_view(), None, "text").unwrap();
     let start = |texts: &ArrayRef| texts.as_string_view().data_buffers()[0].as_ptr();
     assert_eq!(start(&objects), jsons.data_buffers()[0].as_ptr());
     assert_eq!(start(&texts), start(&objects));
     // Nothing is kept for what a view holds.
-    let shorts = texts_at(&jsons, "short").unwrap();
+    let shorts = texts_at(&jsons, None, "short").unwrap();
     assert!(shorts.as_string_view().data_buffers().is_empty());
 }
 
@@ -202,6 +204,42 @@ fn rows_that_share_a_view_are_read_once() {
     once_a_view(&all_differ, read).unwrap();
     once_a_view(&StringViewArray::from(vec![None::<&str>; 3]), read).unwrap();
     assert_eq!(lengths.into_inner(), [3, 2000, 0]);
+}
+
+#[test]
+fn texts_of_a_member_are_found_in_one_reading() {
+    let simplified = |expr: Expr| {
+        let Expr::ScalarFunction(call) = expr else {
+            unreachable!()
+        };
+        match call
+            .func
+            .simplify(call.args, &SimplifyContext::default())
+            .unwrap()
+        {
+            ExprSimplifyResult::Simplified(expr) => expr.to_string(),
+            ExprSimplifyResult::Original(_) => "the same".to_owned(),
+        }
+    };
+    let extra = || ident("extra");
+    let metadata = functions::member(extra(), "metadata");
+    insta::assert_snapshot!(
+        simplified(functions::path_text(metadata.clone(), "team")),
+        @r#"path_text(extra, Utf8("metadata"), Utf8("team"))"#
+    );
+    insta::assert_snapshot!(
+        simplified(functions::first_path_text(metadata.clone(), &["user", "user_id"])),
+        @r#"first_path_text(extra, Utf8("metadata"), Utf8("user"), Utf8("user_id"))"#
+    );
+    let deeper = functions::member(metadata, "usage");
+    insta::assert_snapshot!(
+        simplified(functions::path_text(deeper, "a")),
+        @r#"path_text(member(extra, Utf8("metadata")), Utf8("usage"), Utf8("a"))"#
+    );
+    assert_eq!(
+        simplified(functions::path_text(extra(), "team")),
+        "the same"
+    );
 }
 
 /// Names that are paths of others, or are often written with escapes.
@@ -320,19 +358,23 @@ proptest! {
                 let read = rows.iter().map(|row| tree(*row).and_then(read));
                 read.collect::<StringViewArray>()
             };
-            let found = texts_at(&jsons, path).unwrap();
+            let found = texts_at(&jsons, None, path).unwrap();
             prop_assert_eq!(found.as_string_view(), &expected(&|tree| naive(tree, path)));
 
-            let found = first_texts(&jsons, &["b", "é\"\\", "a"]).unwrap();
+            let found = first_texts(&jsons, None, &["b", "é\"\\", "a"]).unwrap();
             let first = |tree: &Value| {
                 ["b", "é\"\\", "a"].iter().find_map(|name| naive_scalar(tree.get(name)?))
             };
             prop_assert_eq!(found.as_string_view(), &expected(&first));
 
             let objects = members(&jsons, "a").unwrap();
-            let found = texts_at(objects.as_string_view(), path).unwrap();
+            let found = texts_at(objects.as_string_view(), None, path).unwrap();
             let below = |tree: &Value| naive(tree.get("a")?, path);
             prop_assert_eq!(found.as_string_view(), &expected(&below));
+            let found = texts_at(&jsons, Some("a"), path).unwrap();
+            prop_assert_eq!(found.as_string_view(), &expected(&below));
+            let found = first_texts(&jsons, Some("a"), &["b", "é\"\\", "a"]).unwrap();
+            prop_assert_eq!(found.as_string_view(), &expected(&|tree| first(tree.get("a")?)));
         }
     }
 }

@@ -149,8 +149,7 @@ fn finish(
             .collect()
     };
     let series = spans.iter().map(|&(start, end)| {
-        let within = |unit: &&&Unit| (start..end).contains(&unit.start_us);
-        let units: Vec<&Unit> = group.units.iter().filter(within).copied().collect();
+        let units = group.within(start, end);
         let in_span = Group {
             units: &units,
             ..group

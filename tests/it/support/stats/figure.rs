@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use num_bigint::{BigInt, Sign};
 use runtally::request::{Amount, Count, Distinct, Quantity, Rate, Statistic};
@@ -11,8 +12,9 @@ use uuid::Uuid;
 
 use super::label;
 use super::unit::Unit;
-use crate::support::exact::{divide_half_even, quotient, ten_to};
+use crate::support::exact::{divide_half_even, plain, quotient, ten_to};
 use crate::support::reference::{EXACT_VALUES, Row, feedback_stats};
+use crate::support::run::FIRST_MIDNIGHT_US;
 
 const MILLION: u32 = 1_000_000;
 /// Fractional digits of seconds, of thousandths, of dollars.
@@ -80,18 +82,6 @@ impl Wanted {
         })
     }
 
-    /// Written by hand: a number with its decimals, seconds with an `s` and dollars with a `$` after it.
-    pub(crate) fn of_text(text: &str) -> Self {
-        let (number, kind) = match text.strip_suffix(['s', '$']) {
-            Some(number) if text.ends_with('s') => (number, Kind::Seconds),
-            Some(number) => (number, Kind::Cost),
-            None => (text, Kind::Number),
-        };
-        let (whole, decimals) = number.split_once('.').unwrap_or((number, ""));
-        let digits: BigInt = format!("{whole}{decimals}").parse().unwrap();
-        Self::exact(digits, u32::try_from(decimals.len()).unwrap(), kind, 0)
-    }
-
     pub(crate) fn is_unknown(&self) -> bool {
         *self == Self::Unknown
     }
@@ -131,7 +121,7 @@ impl Wanted {
             }
             (Self::Attained(wanted), Figure::Attainment(found)) => {
                 let worst = found.worst.map(|time| time.0);
-                found.target == wanted.target
+                is_near(found.target, wanted.target)
                     && found.good == wanted.good as u64
                     && found.total == wanted.total as u64
                     && are_near(found.attained, wanted.attained)
@@ -145,6 +135,29 @@ impl Wanted {
     }
 }
 
+/// A number with its decimals, seconds with an `s` and dollars with a `$` after it; moments in seconds
+/// since made-up runs begin.
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unknown => f.write_str("-"),
+            Self::Exact(exact) => {
+                f.write_str(&plain(&exact.digits, exact.places as usize))?;
+                f.write_str(match exact.kind {
+                    Kind::Number => "",
+                    Kind::Seconds => "s",
+                    Kind::Cost => "$",
+                })
+            }
+            Self::Ratio(ratio) => write!(f, "{ratio}"),
+            Self::Time(us) => write!(f, "@{}", (us - FIRST_MIDNIGHT_US) / 1_000_000),
+            Self::Feedback(keys) => write!(f, "{keys}"),
+            Self::NoFeedback | Self::Facets => write!(f, "{self:?}"),
+            Self::Attained(met) => write!(f, "{} of {}", met.good, met.total),
+        }
+    }
+}
+
 impl Exact {
     fn pico(&self) -> BigInt {
         &self.digits * ten_to(PICO_PLACES - self.places)
@@ -154,12 +167,17 @@ impl Exact {
     fn agrees_with(&self, figure: &Figure) -> bool {
         let number = |digits: BigInt, places| (digits * ten_to(PICO_PLACES - places), Kind::Number);
         let (pico, kind) = match figure {
-            Figure::Count(n) => number(BigInt::from(*n), 0),
-            Figure::Distinct { n, is_exact: true } => number(BigInt::from(*n), 0),
+            Figure::Count(n) | Figure::Distinct { n, is_exact: true } => {
+                number(BigInt::from(*n), 0)
+            }
             Figure::Whole(sum) => number(BigInt::from(*sum), 0),
             Figure::Thousandths(value) => number(BigInt::from(value.0), MILLI_PLACES),
             Figure::Seconds(time) => (BigInt::from(time.0) * 1_000, Kind::Seconds),
             Figure::Cost(cost) => (BigInt::from(cost.pico), Kind::Cost),
+            Figure::Number(number) => {
+                let wanted = quotient(&self.digits, &ten_to(self.places));
+                return self.kind == Kind::Number && is_near(*number, wanted);
+            }
             _ => return false,
         };
         let apart = (&pico - self.pico()).magnitude().clone();
@@ -201,10 +219,8 @@ impl Group<'_> {
             Measure::Share(part) => self.share(part),
             Measure::Of(quantity, statistic) => self.statistic(*quantity, *statistic),
             Measure::Under(quantity, threshold_us) => {
-                let values = self.values(*quantity);
-                let threshold = BigInt::from(*threshold_us);
-                let good = values.iter().filter(|value| **value <= threshold);
-                ratio(good.count(), values.len())
+                let (good, total) = self.under(*quantity, *threshold_us);
+                ratio(good, total)
             }
             Measure::PerRun(amount) => self.per_run(*amount),
             Measure::Distinct(what) => self.distinct(*what),
@@ -388,43 +404,49 @@ impl Group<'_> {
     }
 
     fn attained(&self, objective: Objective, spans: &[(i64, i64)]) -> Attained {
+        let good = |group: &Group| group.under(objective.quantity, objective.threshold_us);
+        let share =
+            |(good, total): (usize, usize)| (total > 0).then(|| divided(good.into(), total.into()));
         let target = objective.target.millionths();
-        let (good, total) = self.good(objective);
+        let (n_good, total) = good(self);
         // What may be bad, and what of it is left, both in millionths of a run.
-        let allowed = i128::from(MILLION - target) * total as i128;
-        let left = allowed - (total - good) as i128 * i128::from(MILLION);
+        let allowed = BigInt::from(MILLION - target) * total;
+        let left = &allowed - BigInt::from(total - n_good) * MILLION;
         let shares: Vec<(f64, i64)> = spans
             .iter()
             .filter_map(|&(start, end)| {
-                let within = |unit: &&&Unit| (start..end).contains(&unit.start_us);
-                let units: Vec<&Unit> = self.units.iter().filter(within).copied().collect();
-                let (good, total) = Group {
-                    units: &units,
-                    ..*self
-                }
-                .good(objective);
-                (total > 0).then(|| (divided(good.into(), total.into()), start))
+                let units = self.within(start, end);
+                let units = &units;
+                Some((share(good(&Group { units, ..*self }))?, start))
             })
             .collect();
-        let least = shares
+        let least = shares.iter().map(|(share, _)| *share);
+        let least = least.min_by(f64::total_cmp).unwrap_or_default();
+        let worst = shares
             .iter()
-            .map(|(share, _)| *share)
-            .min_by(f64::total_cmp);
-        let worst = shares.iter().filter(|(share, _)| Some(*share) == least);
+            .filter(|(share, _)| share.total_cmp(&least).is_eq());
         Attained {
             target: divided(target.into(), MILLION.into()),
-            good,
+            good: n_good,
             total,
-            attained: (total > 0).then(|| divided(good.into(), total.into())),
-            budget_left: (allowed > 0).then(|| divided(left.into(), allowed.into())),
+            attained: share((n_good, total)),
+            budget_left: (allowed.sign() == Sign::Plus).then(|| divided(left, allowed)),
             worst: worst.map(|(_, start)| *start).collect(),
         }
     }
 
-    /// How many values are within an objective, of how many.
-    fn good(&self, objective: Objective) -> (usize, usize) {
-        let values = self.values(objective.quantity);
-        let threshold = BigInt::from(objective.threshold_us);
+    /// The units that start in a span of time.
+    pub(super) fn within(&self, start: i64, end: i64) -> Vec<&Unit<'_>> {
+        let units = self.units.iter().copied();
+        units
+            .filter(|unit| (start..end).contains(&unit.start_us))
+            .collect()
+    }
+
+    /// How many values are at or below a threshold, of how many.
+    fn under(&self, quantity: Quantity, threshold_us: u64) -> (usize, usize) {
+        let values = self.values(quantity);
+        let threshold = BigInt::from(threshold_us);
         let good = values.iter().filter(|value| **value <= threshold);
         (good.count(), values.len())
     }

@@ -8,6 +8,10 @@ use serde_json::value::RawValue;
 use super::unit::Unit;
 use crate::support::reference::{Question, Row, record_of};
 
+/// The keys of metadata that name the user, and the conversation.
+const USER: [&str; 2] = ["user_id", "user"];
+const THREAD: [&str; 3] = ["session_id", "thread_id", "conversation_id"];
+
 /// A label for each key, every choice of them once.
 pub(super) fn combinations(unit: &Unit, keys: &[Key], question: &Question) -> Vec<Vec<Label>> {
     let mut combinations = vec![Vec::new()];
@@ -43,11 +47,11 @@ pub(super) fn labels(key: &Key, unit: &Unit, question: &Question) -> Vec<Label> 
 
 /// The user of a unit's run, and the conversation.
 pub(super) fn user(unit: &Unit) -> Option<String> {
-    first_of(unit.run?, &["user_id", "user"])
+    first_of(unit.run?, &USER)
 }
 
 pub(super) fn thread(unit: &Unit) -> Option<String> {
-    first_of(unit.run?, &["session_id", "thread_id", "conversation_id"])
+    first_of(unit.run?, &THREAD)
 }
 
 /// What a run says of a key.
@@ -66,8 +70,8 @@ fn texts(key: &Key, row: &Row, question: &Question) -> Vec<String> {
         Key::Metadata(path) => at_path(metadata(row), path),
         Key::Model => first_of(row, &["ls_model_name", "model_name", "model"]),
         Key::Provider => first_of(row, &["ls_provider", "provider"]),
-        Key::User => first_of(row, &["user_id", "user"]),
-        Key::Thread => first_of(row, &["session_id", "thread_id", "conversation_id"]),
+        Key::User => first_of(row, &USER),
+        Key::Thread => first_of(row, &THREAD),
         Key::Environment => first_of(row, &["environment", "env"]),
         Key::Version => first_of(row, &["revision_id", "version", "release"]),
         Key::Prompt => first_of(row, &["prompt_name", "lc_hub_repo", "prompt"]),

@@ -1,0 +1,318 @@
+//! A scanner of JSON texts: it checks a whole text and finds some members of an object on its way.
+//!
+//! As strict as RFC 8259 but for half surrogate pairs, which texts that are passed over may hold. However
+//! deep a text nests, no more than bytes on the heap tell.
+
+use std::borrow::Cow;
+
+/// As many values that were passed over are remembered.
+const N_PASSED: usize = 4;
+
+/// Reads texts one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Scanner<'a> {
+    json: &'a str,
+    at: usize,
+    /// What closes each list and object that is open within a value.
+    open: Vec<u8>,
+    /// Lists and objects that were passed over lately, by their number within their text. They mostly come
+    /// again in the next text, where their bytes need not be looked at again: what begins with a whole list
+    /// or object is one.
+    passed: [&'a str; N_PASSED],
+    n_passed: usize,
+}
+
+impl<'a> Scanner<'a> {
+    /// The JSON texts of an object's members of these names, or those of its own member `below`: of
+    /// several of one name the last. `None` where the text as a whole is no JSON object.
+    pub(super) fn members<const N: usize>(
+        &mut self,
+        json: &'a str,
+        below: Option<&str>,
+        names: [&str; N],
+    ) -> Option<[Option<&'a str>; N]> {
+        let mut found = [None; N];
+        self.find(json, below, &names, &mut found)?;
+        Some(found)
+    }
+
+    /// The same for any number of names.
+    pub(super) fn find(
+        &mut self,
+        json: &'a str,
+        below: Option<&str>,
+        names: &[&str],
+        found: &mut [Option<&'a str>],
+    ) -> Option<()> {
+        (self.json, self.at, self.n_passed) = (json, 0, 0);
+        self.open.clear();
+        self.space();
+        self.object(below, names, found)?;
+        self.space();
+        (self.at == json.len()).then_some(())
+    }
+
+    fn object(
+        &mut self,
+        below: Option<&str>,
+        names: &[&str],
+        found: &mut [Option<&'a str>],
+    ) -> Option<()> {
+        found.fill(None);
+        self.byte_is(b'{')?;
+        self.space();
+        if self.takes(b'}') {
+            return Some(());
+        }
+        loop {
+            let name = self.name()?;
+            self.space();
+            let start = self.at;
+            match below {
+                Some(below) if below != name => self.pass()?,
+                Some(_) if self.peek() == Some(b'{') => self.object(None, names, found)?,
+                Some(_) => {
+                    found.fill(None);
+                    self.value()?;
+                }
+                None => match names.iter().position(|one| *one == name) {
+                    Some(index) => {
+                        self.value()?;
+                        *found.get_mut(index)? = self.json.get(start..self.at);
+                    }
+                    None => self.pass()?,
+                },
+            }
+            self.space();
+            match self.next()? {
+                b',' => self.space(),
+                b'}' => return Some(()),
+                _ => return None,
+            }
+        }
+    }
+
+    /// A member's name, and the colon after it.
+    #[inline]
+    fn name(&mut self) -> Option<Cow<'a, str>> {
+        let start = self.at;
+        self.byte_is(b'"')?;
+        let is_plain = self.string()?;
+        let quoted = self.json.get(start..self.at)?;
+        self.space();
+        self.byte_is(b':')?;
+        if is_plain {
+            quoted.get(1..quoted.len() - 1).map(Cow::Borrowed)
+        } else {
+            serde_json::from_str(quoted).ok().map(Cow::Owned)
+        }
+    }
+
+    /// Passes over a value.
+    #[inline]
+    fn pass(&mut self) -> Option<()> {
+        if !matches!(self.peek()?, b'{' | b'[') {
+            return self.value();
+        }
+        let rest = self.json.get(self.at..)?;
+        let index = self.n_passed;
+        self.n_passed += 1;
+        match self.passed.get(index) {
+            Some(passed) if !passed.is_empty() && rest.starts_with(passed) => {
+                self.at += passed.len();
+            }
+            _ => {
+                let start = self.at;
+                self.value()?;
+                if let Some(passed) = self.passed.get_mut(index) {
+                    *passed = self.json.get(start..self.at)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn value(&mut self) -> Option<()> {
+        loop {
+            match self.next()? {
+                b'"' => {
+                    self.string()?;
+                }
+                b'{' => {
+                    self.space();
+                    if !self.takes(b'}') {
+                        self.open.push(b'}');
+                        self.skip_name()?;
+                        continue;
+                    }
+                }
+                b'[' => {
+                    self.space();
+                    if !self.takes(b']') {
+                        self.open.push(b']');
+                        continue;
+                    }
+                }
+                b't' => self.word("rue")?,
+                b'f' => self.word("alse")?,
+                b'n' => self.word("ull")?,
+                b'-' => {
+                    let first = self.next()?;
+                    self.number(first)?;
+                }
+                first => self.number(first)?,
+            }
+            // What is open goes on, or ends as well.
+            loop {
+                let Some(close) = self.open.last().copied() else {
+                    return Some(());
+                };
+                self.space();
+                match self.next()? {
+                    b',' => {
+                        self.space();
+                        if close == b'}' {
+                            self.skip_name()?;
+                        }
+                        break;
+                    }
+                    byte if byte == close => {
+                        self.open.pop();
+                    }
+                    _ => return None,
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn skip_name(&mut self) -> Option<()> {
+        self.byte_is(b'"')?;
+        self.string()?;
+        self.space();
+        self.byte_is(b':')?;
+        self.space();
+        Some(())
+    }
+
+    /// The rest of a text after its first quote, and whether it has no escapes.
+    #[inline]
+    fn string(&mut self) -> Option<bool> {
+        let mut is_plain = true;
+        loop {
+            while let Some(word) = self.json.as_bytes().get(self.at..)?.first_chunk() {
+                let special = special_bytes(u64::from_le_bytes(*word));
+                if special > 0 {
+                    self.at += (special.trailing_zeros() / 8) as usize;
+                    break;
+                }
+                self.at += word.len();
+            }
+            match self.next()? {
+                b'"' => return Some(is_plain),
+                b'\\' => {
+                    is_plain = false;
+                    self.escape()?;
+                }
+                ..b' ' => return None,
+                _ => {}
+            }
+        }
+    }
+
+    #[cold]
+    fn escape(&mut self) -> Option<()> {
+        match self.next()? {
+            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
+            b'u' => {
+                let digits = self.json.as_bytes().get(self.at..self.at + 4)?;
+                self.at += digits.len();
+                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
+            }
+            _ => None,
+        }
+    }
+
+    /// The rest of a number after its first digit.
+    fn number(&mut self, first: u8) -> Option<()> {
+        match first {
+            b'0' => {}
+            b'1'..=b'9' => while self.takes_digit() {},
+            _ => return None,
+        }
+        if self.takes(b'.') {
+            self.digits()?;
+        }
+        if self.takes(b'e') || self.takes(b'E') {
+            let _ = self.takes(b'+') || self.takes(b'-');
+            self.digits()?;
+        }
+        Some(())
+    }
+
+    fn digits(&mut self) -> Option<()> {
+        self.takes_digit().then_some(())?;
+        while self.takes_digit() {}
+        Some(())
+    }
+
+    fn takes_digit(&mut self) -> bool {
+        let is_digit = self.peek().is_some_and(|byte| byte.is_ascii_digit());
+        self.at += usize::from(is_digit);
+        is_digit
+    }
+
+    fn word(&mut self, rest: &str) -> Option<()> {
+        let is_there = self.json.get(self.at..)?.starts_with(rest);
+        self.at += rest.len();
+        is_there.then_some(())
+    }
+
+    #[inline]
+    fn space(&mut self) {
+        while let Some(b' ' | b'\n' | b'\r' | b'\t') = self.peek() {
+            self.at += 1;
+        }
+    }
+
+    #[inline]
+    fn takes(&mut self, byte: u8) -> bool {
+        let is_there = self.peek() == Some(byte);
+        self.at += usize::from(is_there);
+        is_there
+    }
+
+    #[inline]
+    fn byte_is(&mut self, byte: u8) -> Option<()> {
+        self.takes(byte).then_some(())
+    }
+
+    #[inline]
+    fn next(&mut self) -> Option<u8> {
+        let byte = self.peek()?;
+        self.at += 1;
+        Some(byte)
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.json.as_bytes().get(self.at).copied()
+    }
+}
+
+/// The upper bits of the bytes that a text may not hold as they are: quotes, backslashes, controls. Above
+/// the lowest of them there may be others.
+#[inline]
+const fn special_bytes(word: u64) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const QUOTES: u64 = ONES * b'"' as u64;
+    const BACKSLASHES: u64 = ONES * b'\\' as u64;
+    const SPACES: u64 = ONES * b' ' as u64;
+    // A byte below another borrows where it is subtracted, unless it was above 127 before.
+    const fn below(word: u64, bytes: u64) -> u64 {
+        word.wrapping_sub(bytes) & !word
+    }
+    let special =
+        below(word, SPACES) | below(word ^ QUOTES, ONES) | below(word ^ BACKSLASHES, ONES);
+    special & (ONES << 7)
+}
