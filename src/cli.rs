@@ -109,13 +109,9 @@ enum Command {
     #[command(visible_alias = "sessions")]
     List(list::List),
     /// Statistics of any runs, split by what they have in common and by time.
-<<<<<<< HEAD
-    Stats(stats::Stats),
-    /// Runs one by one: the slowest, the dearest, the latest.
-    Runs(runs::Runs),
-=======
     Stats(Box<stats::Stats>),
->>>>>>> main
+    /// Runs one by one: the slowest, the dearest, the latest.
+    Runs(Box<runs::Runs>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.

@@ -66,13 +66,8 @@ pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
-<<<<<<< HEAD
     Breakdown, Clock, Every, Key, LinkTemplate, Listing, Measure, Objective, Population, Projects,
-    Request, RunOrder, Sort, Usage, Window,
-=======
-    Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
-    SortBy, Usage, Window,
->>>>>>> main
+    Request, RunOrder, Sort, SortBy, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};

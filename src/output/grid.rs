@@ -373,7 +373,7 @@ impl Drawing<'_> {
                 line.push_str(&" ".repeat(owed + before));
                 let text = painted(&text, cell.tone, self.color);
                 match &cell.link {
-                    Some(link) if self.links => line.push_str(&linked(&text, link)),
+                    Some(address) if self.links => line.push_str(&linked(&text, address)),
                     _ => line.push_str(&text),
                 }
                 owed = 0;
