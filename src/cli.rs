@@ -12,6 +12,7 @@ mod manual;
 mod progress;
 mod question;
 mod report;
+mod runs;
 mod show;
 mod stats;
 mod summary;
@@ -72,6 +73,7 @@ const EXAMPLES: &str = "Examples:
   runtally show exports/ -p 3c90c3cc --json > session.json
   runtally list exports/ --period 2026-10 -z Europe/Berlin --format csv
   runtally stats exports/ --group-by metadata.team --every month
+  runtally runs exports/ --sort cost --limit 20 --since 7d
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -108,6 +110,8 @@ enum Command {
     List(list::List),
     /// Statistics of any runs, split by what they have in common and by time.
     Stats(Box<stats::Stats>),
+    /// Runs one by one: the slowest, the dearest, the latest.
+    Runs(runs::Runs),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -149,6 +153,7 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::Show(show) => (show.run(matches), show.documents.errors_are_json()),
         Command::List(list) => (list.run(matches), list.documents.errors_are_json()),
         Command::Stats(stats) => (stats.run(matches), stats.question.errors_are_json()),
+        Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Completions(completions) => (completions.run(command_as_written()), false),
@@ -181,7 +186,7 @@ fn command() -> clap::Command {
         .mut_args(|arg| from_environment(arg, ""))
         .mut_subcommands(|command| {
             let prefix = match command.get_name() {
-                "show" | "list" | "stats" | "demo" => String::new(),
+                "show" | "list" | "stats" | "runs" | "demo" => String::new(),
                 name => format!("{}_", name.to_uppercase()),
             };
             command.mut_args(|arg| from_environment(arg, &prefix))

@@ -66,8 +66,8 @@ pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
-    Breakdown, Clock, Every, Key, Listing, Measure, Objective, Population, Projects, Request, Sort,
-    SortBy, Usage, Window,
+    Breakdown, Clock, Every, Key, LinkTemplate, Listing, Measure, Objective, Population, Projects,
+    Request, RunOrder, Sort, SortBy, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -408,7 +408,7 @@ pub async fn runs(
             let names = ProjectNames::of(source, tallied)?;
             groups
                 .list(listing, |lines: &mut Vec<RunLine>, run| {
-                    lines.push(run_line(run, &names))
+                    lines.push(run_line(run, &names, listing));
                 })
                 .await
         },
@@ -425,16 +425,24 @@ pub async fn runs(
     })
 }
 
-fn run_line(run: RunRow, names: &ProjectNames) -> RunLine {
+fn run_line(run: RunRow, names: &ProjectNames, listing: &Listing) -> RunLine {
     let since_start = |us: Option<i64>| {
         let us = us?.checked_sub(run.start_us)?;
         Some(Nanoseconds(u128::try_from(us).ok()? * 1000))
     };
     let cost = |pico: Option<i128>| pico.map(document::cost);
+    // A root's trace is called as the root is, also where nothing says so.
+    let is_root = listing.runs == Population::Traces;
+    let trace_id = run.trace_id.or_else(|| run.id.clone().filter(|_| is_root));
+    let link = listing.link.as_ref();
+    let link = link.and_then(|template| {
+        template.link(run.id.as_deref(), trace_id.as_deref(), &run.session_id)
+    });
     RunLine {
+        link,
         project: names.name(&run.session_id),
         id: run.id,
-        trace_id: run.trace_id,
+        trace_id,
         session_id: run.session_id,
         name: run.name,
         run_type: run.run_type,
@@ -454,7 +462,6 @@ fn run_line(run: RunRow, names: &ProjectNames) -> RunLine {
         model: run.model,
         user: run.user,
         thread: run.thread,
-        link: None,
     }
 }
 

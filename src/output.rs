@@ -9,6 +9,7 @@ mod grid;
 mod json;
 mod list;
 mod markdown;
+mod runs;
 mod show;
 mod stats;
 mod text;
@@ -21,6 +22,7 @@ use chrono_tz::Tz;
 
 use crate::document::{Overview, TracerSession};
 
+pub use runs::{Listed, write_runs};
 pub use stats::{Groups, write_stats};
 pub use text::plain_text;
 pub use units::{amount, count};

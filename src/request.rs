@@ -6,12 +6,14 @@
 mod breakdown;
 mod every;
 mod key;
+mod link;
 mod listing;
 mod measure;
 
 pub use breakdown::{Breakdown, Population, Sort, SortBy};
 pub use every::Every;
 pub use key::Key;
+pub use link::LinkTemplate;
 pub use listing::{Listing, RunOrder};
 pub use measure::{Amount, Count, Distinct, Measure, Objective, Quantity, Rate, Statistic};
 

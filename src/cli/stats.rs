@@ -10,13 +10,13 @@ use runtally::request::{Amount, Count, Quantity, SortBy, Statistic};
 use runtally::tally::sketch::Quantile;
 use runtally::{
     Breakdown, CostFormat, Error, Every, Figure, Key, Measure, Objective, Population, SkippedFile,
-    Sort, Stats as Answered, Usage,
+    Sort, Stats as Answered,
 };
 
 use super::Exit;
 use super::face::aside;
 use super::question::{OUTPUT, QuestionArgs};
-use super::summary::{Answer, BOUND, Summary};
+use super::summary::{Answer, BOUND, Summary, usage_rule};
 
 const SPLIT: &str = "Which runs, split how";
 const FIGURES: &str = "Which figures";
@@ -360,7 +360,7 @@ impl Answer for Answered {
                 1 => "1 group".to_owned(),
                 n => format!("{} groups", count(n as u64)),
             }),
-            usage(self).map(str::to_owned),
+            usage_rule(self.usage, &self.breakdown.runs).map(str::to_owned),
             has_bound.then(|| BOUND.to_owned()),
         ];
         Summary {
@@ -384,16 +384,6 @@ fn is_approximate(measure: &Measure) -> bool {
         measure,
         Measure::Of(_, Statistic::Quantile(_)) | Measure::Under(..) | Measure::Objective(_)
     )
-}
-
-/// Whose tokens and costs were summed, where any were.
-fn usage(answer: &Answered) -> Option<&'static str> {
-    match (answer.usage, &answer.breakdown.runs) {
-        (Usage::Roots, Population::Traces) => Some("usage from roots"),
-        (Usage::Own, Population::Traces) => Some("usage summed over all runs"),
-        (Usage::Own, _) => Some("usage of each run without those below it"),
-        (Usage::Auto | Usage::Roots, _) => None,
-    }
 }
 
 /// Why groups add up to more than the total, where they may.

@@ -7,12 +7,12 @@ use bytesize::ByteSize;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use runtally::output::count;
-use runtally::{CostFormat, Read, Sessions, SkippedFile, Timestamp, Usage, Window};
+use runtally::{CostFormat, Population, Read, Sessions, SkippedFile, Timestamp, Usage, Window};
 
 /// Between the parts of the line.
 const SEPARATOR: &str = " · ";
 
-/// What a command asks for and gets: documents of projects, or statistics of groups.
+/// What a command asks for and gets: documents of projects, statistics of groups, or runs.
 pub(super) trait Answer: Sized {
     /// Shows costs as JSON numbers or as strings.
     fn with_costs_as(self, format: CostFormat) -> Self;
@@ -52,6 +52,17 @@ pub(super) struct Summary {
 /// How exact percentiles are.
 pub(super) const BOUND: &str = "percentiles exact to 256 values, then within 0.1 %";
 
+/// Whose tokens and costs count, where that is not what each run carries.
+pub(super) fn usage_rule(usage: Usage, runs: &Population) -> Option<&'static str> {
+    match usage {
+        _ if runs.can_nest() => Some("usage of each run without those below it"),
+        _ if *runs != Population::Traces => None,
+        Usage::Roots => Some("usage from roots"),
+        Usage::Own => Some("usage summed over all runs"),
+        Usage::Auto => Some("usage from roots or summed over all runs, by project"),
+    }
+}
+
 impl Answer for Sessions {
     fn with_costs_as(self, format: CostFormat) -> Self {
         self.with_costs_as(format)
@@ -71,14 +82,10 @@ impl Answer for Sessions {
 
     fn summary(&self) -> Summary {
         let facts = self.total.as_ref().map(|total| {
-            let usage = match total.usage {
-                Usage::Roots => "usage from roots",
-                Usage::Own => "usage summed over all runs",
-                Usage::Auto => "usage from roots or summed over all runs, by project",
-            };
+            let usage = usage_rule(total.usage, &Population::Traces);
             let rootless = (self.n_rootless > 0)
                 .then(|| format!("{} of them without their root", count(self.n_rootless)));
-            let facts = std::iter::once(usage.to_owned()).chain(rootless);
+            let facts = usage.map(str::to_owned).into_iter().chain(rootless);
             facts.chain([BOUND.to_owned()]).collect()
         });
         Summary {

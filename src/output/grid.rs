@@ -25,6 +25,8 @@ pub(super) enum Tone {
 pub(super) struct Cell {
     pub(super) text: String,
     pub(super) tone: Tone,
+    /// Where it leads: an address of printable ASCII.
+    pub(super) link: Option<String>,
 }
 
 /// A name that is known beforehand, or one that comes from what was asked.
@@ -75,8 +77,11 @@ pub(super) struct Grid {
 
 impl Cell {
     pub(super) fn new(text: impl Into<String>, tone: Tone) -> Self {
-        let text = text.into();
-        Self { text, tone }
+        Self {
+            text: text.into(),
+            tone,
+            link: None,
+        }
     }
 }
 
@@ -144,6 +149,7 @@ impl Grid {
             kept: &kept,
             widths: &widths,
             color: style.color,
+            links: style.color && style.terminal,
         };
         drawing.header(out)?;
         for row in &self.rows {
@@ -302,6 +308,8 @@ struct Drawing<'a> {
     kept: &'a [usize],
     widths: &'a [usize],
     color: bool,
+    /// Whether the terminal is told where texts lead.
+    links: bool,
 }
 
 impl Drawing<'_> {
@@ -363,7 +371,9 @@ impl Drawing<'_> {
             let (before, after) = if is_left { (0, free) } else { (free, 0) };
             if !text.is_empty() {
                 line.push_str(&" ".repeat(owed + before));
-                line.push_str(&painted(&text, cell.tone, self.color));
+                let text = painted(&text, cell.tone, self.color);
+                let link = cell.link.as_ref().filter(|_| self.links);
+                line.push_str(&link.map_or(text.clone(), |link| linked(&text, link)));
                 owed = 0;
             }
             owed += after + GAP.len() + if text.is_empty() { before } else { 0 };
@@ -376,6 +386,11 @@ impl Drawing<'_> {
         let rule = painted(&"─".repeat(length), Tone::Faint, self.color).into_owned();
         writeln!(out, "{}{rule}", self.grid.indent)
     }
+}
+
+/// The text as a link of a terminal.
+fn linked<'t>(text: &str, link: &str) -> Cow<'t, str> {
+    Cow::Owned(format!("\u{1b}]8;;{link}\u{1b}\\{text}\u{1b}]8;;\u{1b}\\"))
 }
 
 /// The text in its tone, where colours may be used.

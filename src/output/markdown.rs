@@ -39,7 +39,13 @@ pub(super) fn table(out: &mut dyn Write, grid: &Grid) -> io::Result<()> {
     for row in &grid.rows {
         match row {
             Row::Cells(cells) => {
-                let texts = cells.iter().map(|cell| escaped(cell.text.trim_end()));
+                let texts = cells.iter().map(|cell| {
+                    let text = escaped(cell.text.trim_end());
+                    match &cell.link {
+                        Some(link) => format!("[{text}](<{}>)", link.replace('&', "&amp;")),
+                        None => text,
+                    }
+                });
                 line(
                     out,
                     texts.map(|text| if is_total { bold(&text) } else { text }),

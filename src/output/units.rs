@@ -166,13 +166,19 @@ pub(super) fn score(score: f64) -> String {
 
 /// A moment in a zone, to the second: `2026-11-07 23:59:58 CET`.
 pub(super) fn time(moment: Timestamp, zone: Tz) -> String {
+    shown(moment, zone, "%Y-%m-%d %H:%M:%S %Z")
+}
+
+/// The same where the zone is known: `2026-11-07 23:59:58`.
+pub(super) fn local_time(moment: Timestamp, zone: Tz) -> String {
+    shown(moment, zone, "%Y-%m-%d %H:%M:%S")
+}
+
+fn shown(moment: Timestamp, zone: Tz, form: &str) -> String {
     let utc = DateTime::from_timestamp_micros(moment.0);
     // Further away the calendar library may overflow.
     match utc.filter(|utc| (1..9999).contains(&utc.year())) {
-        Some(utc) => utc
-            .with_timezone(&zone)
-            .format("%Y-%m-%d %H:%M:%S %Z")
-            .to_string(),
+        Some(utc) => utc.with_timezone(&zone).format(form).to_string(),
         None => moment.to_string(),
     }
 }

@@ -307,13 +307,14 @@ impl Split<'_> {
             RunOrder::Cost => column(Column::TotalCost),
             RunOrder::Start => column(Column::StartTime),
         };
+        // Runs that are equal in all of this are the same line, whichever of them is listed.
         let order = [
             by.sort(listing.ascending, false),
             column(Column::StartTime).sort(false, false),
-            column(Column::Id).sort(true, false),
         ];
         let kept = self.kept.iter().map(|column| ident(column.name()));
-        plan.sort_with_limit(order, Some(listing.limit))?
+        let rest = kept.clone().map(|value| value.sort(true, false));
+        plan.sort_with_limit(order.into_iter().chain(rest), Some(listing.limit))?
             .project(kept.chain([self.label(&Key::Error).alias(ERROR_CLASS)]))?
             .build()
             .map(Some)

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Population, unknown_word};
+use super::{LinkTemplate, Population, unknown_word};
 use crate::error::Error;
 
 /// The first runs of a request in some order.
@@ -11,12 +11,15 @@ use crate::error::Error;
 pub struct Listing {
     /// Which runs there are.
     pub runs: Population,
-    /// What they are sorted by; runs that are equal in it, the latest first, then by id.
+    /// What they are sorted by; runs that are equal in it, the latest first, then by id, then by all else
+    /// that is listed of them.
     pub by: RunOrder,
     /// The least first. Runs without a value come last either way.
     pub ascending: bool,
     /// How many are shown at most.
     pub limit: usize,
+    /// What the address of each run's page is made from.
+    pub link: Option<LinkTemplate>,
 }
 
 /// What runs are sorted by.

@@ -19,6 +19,8 @@ mod measured;
 mod memory;
 /// Plans are what they should be.
 mod plans;
+/// Runs one by one are those of the naive reference, in its order; as tables and files.
+mod runs;
 /// Groups of runs have the figures of the naive reference, and add up.
 mod stats;
 

@@ -887,7 +887,7 @@ fn parse_time(text: &str) -> i64 {
 }
 
 /// UTC with `Z`; a fraction only where it is not zero, without trailing zeros.
-fn written_time(at_us: i64) -> String {
+pub(super) fn written_time(at_us: i64) -> String {
     let at = DateTime::from_timestamp_micros(at_us).unwrap();
     let text = at.format("%Y-%m-%dT%H:%M:%S%.6f").to_string();
     format!("{}Z", text.trim_end_matches('0').trim_end_matches('.'))

@@ -7,6 +7,7 @@
 mod calendar;
 mod figure;
 mod label;
+mod line;
 mod unit;
 
 use std::cmp::Ordering;
@@ -19,6 +20,7 @@ use uuid::Uuid;
 pub(crate) use calendar::Spans;
 use figure::Group;
 pub(crate) use figure::Wanted;
+pub(crate) use line::lines;
 use unit::Unit;
 
 use super::reference::{self, Question, Row};
