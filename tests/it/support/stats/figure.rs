@@ -218,6 +218,7 @@ impl Group<'_> {
             Measure::Sum(amount) => self.sum(*amount),
             Measure::Share(part) => self.share(part),
             Measure::Of(quantity, statistic) => self.statistic(*quantity, *statistic),
+            Measure::RunAt(..) => panic!("which run stands for a value is not told here"),
             Measure::Under(quantity, threshold_us) => {
                 let (good, total) = self.under(*quantity, *threshold_us);
                 ratio(good, total)
