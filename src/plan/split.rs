@@ -200,8 +200,10 @@ impl Split<'_> {
         if let Some(within) = super::within(window) {
             traces = traces.filter(within)?;
         }
-        // What a trace used must fit where what a run used does.
-        let traces = traces.project(whole_usage(&kept, &texts))?;
+        if self.kept.is_empty() {
+            // What is tallied of a trace must fit where what a run used does; what is listed need not.
+            traces = traces.project(whole_usage(&kept, &texts))?;
+        }
         let labels = keys.map(|(place, key)| match key {
             Key::Project => self.label(key).alias(label(place)),
             key => from_text(ident(label(place)), key).alias(label(place)),
