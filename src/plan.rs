@@ -12,12 +12,13 @@ mod values;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
-    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, ident, lit,
-    when,
+    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident,
+    lit, when,
 };
 
 use crate::request::Window;
@@ -244,8 +245,17 @@ fn measure_more(column: TallyColumn) -> Expr {
     let run = |column: Column| ident(column.name());
     let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
     let said_us = || functions::difference_us(run(Column::FirstTokenTime), run(Column::EndTime));
-    let pace = || values::quotient(run(Column::CompletionTokens), said_us(), 1_000_000_000);
-    let token_time = || values::quotient(said_us(), run(Column::CompletionTokens), 1_000);
+    // What a trace used may be the sum of what its runs did, and must fit where what a run used does.
+    let whole = |sum: Expr| cast(sum, DataType::Int64);
+    let pace = || {
+        values::quotient(
+            whole(run(Column::CompletionTokens)),
+            said_us(),
+            1_000_000_000,
+        )
+    };
+    let some_us = || nullif(said_us(), lit(0_i64));
+    let token_time = || values::quotient(some_us(), whole(run(Column::CompletionTokens)), 1_000);
     let valid = |column: Column| nullif_negative(run(column));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
     let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
@@ -259,16 +269,16 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::LatencyN => count(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenSum => sum(elapsed(Column::FirstTokenTime)),
         TallyColumn::FirstTokenN => count(elapsed(Column::FirstTokenTime)),
-        TallyColumn::TotalTokensEach => sketch(run(Column::TotalTokens)),
+        TallyColumn::TotalTokensEach => sketch(whole(run(Column::TotalTokens))),
         TallyColumn::TotalTokensSum => sum(valid(Column::TotalTokens)),
         TallyColumn::TotalTokensN => count(valid(Column::TotalTokens)),
-        TallyColumn::PromptTokensEach => sketch(run(Column::PromptTokens)),
+        TallyColumn::PromptTokensEach => sketch(whole(run(Column::PromptTokens))),
         TallyColumn::PromptTokensSum => sum(valid(Column::PromptTokens)),
         TallyColumn::PromptTokensN => count(valid(Column::PromptTokens)),
-        TallyColumn::CompletionTokensEach => sketch(run(Column::CompletionTokens)),
+        TallyColumn::CompletionTokensEach => sketch(whole(run(Column::CompletionTokens))),
         TallyColumn::CompletionTokensSum => sum(valid(Column::CompletionTokens)),
         TallyColumn::CompletionTokensN => count(valid(Column::CompletionTokens)),
-        TallyColumn::TotalCostEach => sketch(run(Column::TotalCost)),
+        TallyColumn::TotalCostEach => sketch(whole(run(Column::TotalCost))),
         TallyColumn::TotalCostSum => sum(valid(Column::TotalCost)),
         TallyColumn::TotalCostN => count(valid(Column::TotalCost)),
         TallyColumn::PaceEach => sketch(pace()),
@@ -287,10 +297,10 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::Threads => distinct(run(Column::Thread)),
         TallyColumn::LatencyRuns => runs_of(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenRuns => runs_of(elapsed(Column::FirstTokenTime)),
-        TallyColumn::TotalTokensRuns => runs_of(run(Column::TotalTokens)),
-        TallyColumn::PromptTokensRuns => runs_of(run(Column::PromptTokens)),
-        TallyColumn::CompletionTokensRuns => runs_of(run(Column::CompletionTokens)),
-        TallyColumn::TotalCostRuns => runs_of(run(Column::TotalCost)),
+        TallyColumn::TotalTokensRuns => runs_of(whole(run(Column::TotalTokens))),
+        TallyColumn::PromptTokensRuns => runs_of(whole(run(Column::PromptTokens))),
+        TallyColumn::CompletionTokensRuns => runs_of(whole(run(Column::CompletionTokens))),
+        TallyColumn::TotalCostRuns => runs_of(whole(run(Column::TotalCost))),
         TallyColumn::PaceRuns => runs_of(pace()),
         TallyColumn::TokenTimeRuns => runs_of(token_time()),
         // The document's.

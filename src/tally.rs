@@ -43,7 +43,7 @@ use exemplars::Exemplars;
 use feedback::Feedback;
 pub(crate) use more::{More, Part};
 use sketch::Sketch;
-use sum_udaf::SUM;
+pub(crate) use sum_udaf::SUM;
 
 /// What is known of a group of traces, each standing for its root run.
 #[derive(Clone, Debug, Default, PartialEq)]
