@@ -236,16 +236,16 @@ fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<
         TallyColumn::LastStartUs => max(run(Column::StartTime)),
         TallyColumn::TraceTier => max(tier_rank()?),
         TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
-        column => measure_more(column),
+        column => measure_more(column, false),
     })
 }
 
-/// The same of what no document needs. Of values below zero nothing is known.
-fn measure_more(column: TallyColumn) -> Expr {
+/// The same of what no document needs. Of values below zero nothing is known. Usage may be that of runs, or
+/// sums of it.
+fn measure_more(column: TallyColumn, is_summed: bool) -> Expr {
     let run = |column: Column| ident(column.name());
     let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
     let said_us = || functions::difference_us(run(Column::FirstTokenTime), run(Column::EndTime));
-    // What a trace used may be the sum of what its runs did, and must fit where what a run used does.
     let whole = |sum: Expr| cast(sum, DataType::Int64);
     let pace = || {
         values::quotient(
@@ -258,6 +258,10 @@ fn measure_more(column: TallyColumn) -> Expr {
     let token_time = || values::quotient(some_us(), whole(run(Column::CompletionTokens)), 1_000);
     let valid = |column: Column| nullif_negative(run(column));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
+    let used = |column: Column| match is_summed {
+        true => part_udaf::hdr_sketch_of_sums().call(vec![run(column)]),
+        false => sketch(run(column)),
+    };
     let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
     let distinct = |texts: Expr| part_udaf::distinct_hashes().call(vec![texts]);
     let runs_of = |values: Expr| {
@@ -269,16 +273,16 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::LatencyN => count(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenSum => sum(elapsed(Column::FirstTokenTime)),
         TallyColumn::FirstTokenN => count(elapsed(Column::FirstTokenTime)),
-        TallyColumn::TotalTokensEach => sketch(whole(run(Column::TotalTokens))),
+        TallyColumn::TotalTokensEach => used(Column::TotalTokens),
         TallyColumn::TotalTokensSum => sum(valid(Column::TotalTokens)),
         TallyColumn::TotalTokensN => count(valid(Column::TotalTokens)),
-        TallyColumn::PromptTokensEach => sketch(whole(run(Column::PromptTokens))),
+        TallyColumn::PromptTokensEach => used(Column::PromptTokens),
         TallyColumn::PromptTokensSum => sum(valid(Column::PromptTokens)),
         TallyColumn::PromptTokensN => count(valid(Column::PromptTokens)),
-        TallyColumn::CompletionTokensEach => sketch(whole(run(Column::CompletionTokens))),
+        TallyColumn::CompletionTokensEach => used(Column::CompletionTokens),
         TallyColumn::CompletionTokensSum => sum(valid(Column::CompletionTokens)),
         TallyColumn::CompletionTokensN => count(valid(Column::CompletionTokens)),
-        TallyColumn::TotalCostEach => sketch(whole(run(Column::TotalCost))),
+        TallyColumn::TotalCostEach => used(Column::TotalCost),
         TallyColumn::TotalCostSum => sum(valid(Column::TotalCost)),
         TallyColumn::TotalCostN => count(valid(Column::TotalCost)),
         TallyColumn::PaceEach => sketch(pace()),

@@ -14,7 +14,7 @@ use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::filter::needed_key;
-use super::{measure, values};
+use super::{measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, Window};
 use crate::runs::{Column, functions};
 use crate::tally::{SUM, TallyColumn, exact_sum, part_udaf};
@@ -274,12 +274,20 @@ impl Split<'_> {
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
         let composite = lit(false);
+        let mut fields = plan.schema().fields().iter();
+        let is_summed = fields.any(|field| {
+            let is_usage = |column: &Column| column.name() == field.name();
+            *field.data_type() == SUM && traces::SUMMED.iter().any(is_usage)
+        });
         let tallies = self.columns.iter().map(|column| {
             let tally = match column {
                 TallyColumn::Feedback if !self.own_feedback => {
                     part_udaf::feedback_merge().call(vec![ident(column.name())])
                 }
-                column => measure(*column, &composite, &feedback)?,
+                column if TallyColumn::DOCUMENT.contains(column) => {
+                    measure(*column, &composite, &feedback)?
+                }
+                column => measure_more(*column, is_summed),
             };
             Ok(tally.alias(column.name()))
         });
