@@ -111,7 +111,7 @@ enum Command {
     /// Statistics of any runs, split by what they have in common and by time.
     Stats(Box<stats::Stats>),
     /// Runs one by one: the slowest, the dearest, the latest.
-    Runs(runs::Runs),
+    Runs(Box<runs::Runs>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.

@@ -28,6 +28,7 @@ chain, what a run used is without the runs below it.
 
 JSON is an array of objects, JSON lines an object a line, CSV a row a run: all with every field."
 )]
+#[expect(clippy::doc_markdown, reason = "help shows names as they are")]
 pub(super) struct Runs {
     #[command(flatten)]
     list: ListArgs,
@@ -43,6 +44,7 @@ pub(super) struct Runs {
 
 /// Which runs are listed, and in which order.
 #[derive(Debug, Args)]
+#[expect(clippy::doc_markdown, reason = "help shows names as they are")]
 struct ListArgs {
     /// The runs to list: root (a trace each), all, steps (direct children of roots), or those of a type:
     /// llm, tool, retriever, …

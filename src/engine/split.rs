@@ -234,7 +234,10 @@ impl<'a> Groups<'a> {
             own_feedback: self.has_own_feedback(),
         };
         let plan = |units| split.list(units, listing);
-        let read = |sum: &mut T, batch: &RecordBatch| read_runs(batch, |run| read(sum, run));
+        let read = |sum: &mut T, batch: &RecordBatch| {
+            read_runs(batch, |run| read(sum, run));
+            Ok(())
+        };
         self.execute(&split, plan, read).await
     }
 
@@ -461,7 +464,7 @@ fn read_groups(
 }
 
 /// Rows of [`Split::list`].
-fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) -> Result<()> {
+fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) {
     for row in 0..batch.num_rows() {
         let text = |name: &str| {
             let texts = batch.column_by_name(name)?.as_string_view_opt()?;
@@ -515,7 +518,6 @@ fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) -> Result<()> {
             thread: text(Column::Thread.name()),
         });
     }
-    Ok(())
 }
 
 /// The labels of groups in rows.

@@ -372,8 +372,10 @@ impl Drawing<'_> {
             if !text.is_empty() {
                 line.push_str(&" ".repeat(owed + before));
                 let text = painted(&text, cell.tone, self.color);
-                let link = cell.link.as_ref().filter(|_| self.links);
-                line.push_str(&link.map_or(text.clone(), |link| linked(&text, link)));
+                match &cell.link {
+                    Some(address) if self.links => line.push_str(&linked(&text, address)),
+                    _ => line.push_str(&text),
+                }
                 owed = 0;
             }
             owed += after + GAP.len() + if text.is_empty() { before } else { 0 };
@@ -389,8 +391,8 @@ impl Drawing<'_> {
 }
 
 /// The text as a link of a terminal.
-fn linked<'t>(text: &str, link: &str) -> Cow<'t, str> {
-    Cow::Owned(format!("\u{1b}]8;;{link}\u{1b}\\{text}\u{1b}]8;;\u{1b}\\"))
+fn linked(text: &str, address: &str) -> String {
+    format!("\u{1b}]8;;{address}\u{1b}\\{text}\u{1b}]8;;\u{1b}\\")
 }
 
 /// The text in its tone, where colours may be used.

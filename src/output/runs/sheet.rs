@@ -81,8 +81,7 @@ fn row(run: &RunLine, terminal: bool) -> [String; 22] {
         let text = text.as_deref().unwrap_or_default();
         cell_text(text, terminal)
     };
-    let seconds =
-        |time: &Option<Nanoseconds>| time.map_or_else(String::new, |time| exact_seconds(time));
+    let seconds = |time: &Option<Nanoseconds>| time.map_or_else(String::new, exact_seconds);
     [
         text(id),
         text(trace_id),
