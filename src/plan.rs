@@ -12,12 +12,13 @@ mod values;
 use std::sync::Arc;
 
 use chrono_tz::Tz;
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
-    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, ident, lit,
-    when,
+    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident,
+    lit, when,
 };
 
 use crate::request::Window;
@@ -235,19 +236,32 @@ fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<
         TallyColumn::LastStartUs => max(run(Column::StartTime)),
         TallyColumn::TraceTier => max(tier_rank()?),
         TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
-        column => measure_more(column),
+        column => measure_more(column, false),
     })
 }
 
-/// The same of what no document needs. Of values below zero nothing is known.
-fn measure_more(column: TallyColumn) -> Expr {
+/// The same of what no document needs. Of values below zero nothing is known. Usage may be that of runs, or
+/// sums of it.
+fn measure_more(column: TallyColumn, is_summed: bool) -> Expr {
     let run = |column: Column| ident(column.name());
     let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
     let said_us = || functions::difference_us(run(Column::FirstTokenTime), run(Column::EndTime));
-    let pace = || values::quotient(run(Column::CompletionTokens), said_us(), 1_000_000_000);
-    let token_time = || values::quotient(said_us(), run(Column::CompletionTokens), 1_000);
+    let whole = |sum: Expr| cast(sum, DataType::Int64);
+    let pace = || {
+        values::quotient(
+            whole(run(Column::CompletionTokens)),
+            said_us(),
+            1_000_000_000,
+        )
+    };
+    let some_us = || nullif(said_us(), lit(0_i64));
+    let token_time = || values::quotient(some_us(), whole(run(Column::CompletionTokens)), 1_000);
     let valid = |column: Column| nullif_negative(run(column));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
+    let used = |column: Column| match is_summed {
+        true => part_udaf::hdr_sketch_of_sums().call(vec![run(column)]),
+        false => sketch(run(column)),
+    };
     let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
     let distinct = |texts: Expr| part_udaf::distinct_hashes().call(vec![texts]);
     let runs_of = |values: Expr| {
@@ -259,16 +273,16 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::LatencyN => count(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenSum => sum(elapsed(Column::FirstTokenTime)),
         TallyColumn::FirstTokenN => count(elapsed(Column::FirstTokenTime)),
-        TallyColumn::TotalTokensEach => sketch(run(Column::TotalTokens)),
+        TallyColumn::TotalTokensEach => used(Column::TotalTokens),
         TallyColumn::TotalTokensSum => sum(valid(Column::TotalTokens)),
         TallyColumn::TotalTokensN => count(valid(Column::TotalTokens)),
-        TallyColumn::PromptTokensEach => sketch(run(Column::PromptTokens)),
+        TallyColumn::PromptTokensEach => used(Column::PromptTokens),
         TallyColumn::PromptTokensSum => sum(valid(Column::PromptTokens)),
         TallyColumn::PromptTokensN => count(valid(Column::PromptTokens)),
-        TallyColumn::CompletionTokensEach => sketch(run(Column::CompletionTokens)),
+        TallyColumn::CompletionTokensEach => used(Column::CompletionTokens),
         TallyColumn::CompletionTokensSum => sum(valid(Column::CompletionTokens)),
         TallyColumn::CompletionTokensN => count(valid(Column::CompletionTokens)),
-        TallyColumn::TotalCostEach => sketch(run(Column::TotalCost)),
+        TallyColumn::TotalCostEach => used(Column::TotalCost),
         TallyColumn::TotalCostSum => sum(valid(Column::TotalCost)),
         TallyColumn::TotalCostN => count(valid(Column::TotalCost)),
         TallyColumn::PaceEach => sketch(pace()),
@@ -287,10 +301,10 @@ fn measure_more(column: TallyColumn) -> Expr {
         TallyColumn::Threads => distinct(run(Column::Thread)),
         TallyColumn::LatencyRuns => runs_of(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenRuns => runs_of(elapsed(Column::FirstTokenTime)),
-        TallyColumn::TotalTokensRuns => runs_of(run(Column::TotalTokens)),
-        TallyColumn::PromptTokensRuns => runs_of(run(Column::PromptTokens)),
-        TallyColumn::CompletionTokensRuns => runs_of(run(Column::CompletionTokens)),
-        TallyColumn::TotalCostRuns => runs_of(run(Column::TotalCost)),
+        TallyColumn::TotalTokensRuns => runs_of(whole(run(Column::TotalTokens))),
+        TallyColumn::PromptTokensRuns => runs_of(whole(run(Column::PromptTokens))),
+        TallyColumn::CompletionTokensRuns => runs_of(whole(run(Column::CompletionTokens))),
+        TallyColumn::TotalCostRuns => runs_of(whole(run(Column::TotalCost))),
         TallyColumn::PaceRuns => runs_of(pace()),
         TallyColumn::TokenTimeRuns => runs_of(token_time()),
         // The document's.

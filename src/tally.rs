@@ -43,7 +43,7 @@ use exemplars::Exemplars;
 use feedback::Feedback;
 pub(crate) use more::{More, Part};
 use sketch::Sketch;
-use sum_udaf::SUM;
+pub(crate) use sum_udaf::SUM;
 
 /// What is known of a group of traces, each standing for its root run.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -221,9 +221,10 @@ impl TallyColumn {
 }
 
 /// The aggregate functions of this module, for registration.
-pub(crate) fn functions() -> [Arc<AggregateUDF>; 9] {
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 10] {
     [
         part_udaf::hdr_sketch(),
+        part_udaf::hdr_sketch_of_sums(),
         part_udaf::hdr_merge(),
         part_udaf::feedback_tally(),
         part_udaf::feedback_merge(),

@@ -23,8 +23,14 @@ pub(crate) const USAGE: [Column; 6] = [
     Column::CompletionCost,
 ];
 
-/// Parts of it.
-const KINDS: [Column; 4] = [
+/// What a trace has the sum of: that, and parts of it.
+pub(crate) const SUMMED: [Column; 10] = [
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
     Column::CachedTokens,
     Column::ReasoningTokens,
     Column::CachedCost,
@@ -100,16 +106,11 @@ fn measure(column: Column) -> Result<Option<Expr>> {
     let measure = match column {
         Column::StartTime | Column::FirstTokenTime => of_any(min)?,
         Column::EndTime => of_any(max)?,
-        column if is_summed(column) => exact_sum().call(vec![value()]),
+        column if SUMMED.contains(&column) => exact_sum().call(vec![value()]),
         Column::SessionId | Column::TraceId | Column::IsRoot => return Ok(None),
         _ => max(of_root()?),
     };
     Ok(Some(measure.alias(column.name())))
-}
-
-/// Whether a trace has the sum of what its runs have.
-pub(crate) fn is_summed(column: Column) -> bool {
-    USAGE.contains(&column) || KINDS.contains(&column)
 }
 
 /// Whether a run is its trace's root; null where nothing says so.

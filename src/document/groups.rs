@@ -168,7 +168,7 @@ impl Making<'_> {
         let labels = labels.into_iter().zip(keys);
         labels
             .map(|(label, key)| match (label, key) {
-                (Some(id), Key::Project) => Label::Value(self.meaning.name(&id)),
+                (Some(id), key) if key.is_project() => Label::Value(self.meaning.name(&id)),
                 (Some(label), _) => Label::Value(label),
                 (None, _) => Label::None,
             })

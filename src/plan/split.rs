@@ -14,10 +14,10 @@ use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::filter::needed_key;
-use super::{measure, values};
+use super::{measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, Window};
 use crate::runs::{Column, functions};
-use crate::tally::{TallyColumn, exact_sum, part_udaf};
+use crate::tally::{SUM, TallyColumn, exact_sum, part_udaf};
 use crate::traces::{self, USAGE};
 
 /// How units are split, and what is tallied of each group.
@@ -200,10 +200,6 @@ impl Split<'_> {
         if let Some(within) = super::within(window) {
             traces = traces.filter(within)?;
         }
-        if self.kept.is_empty() {
-            // What is tallied of a trace must fit where what a run used does; what is listed need not.
-            traces = traces.project(whole_usage(&kept, &texts))?;
-        }
         let labels = keys.map(|(place, key)| match key {
             Key::Project => self.label(key).alias(label(place)),
             key => from_text(ident(label(place)), key).alias(label(place)),
@@ -278,12 +274,20 @@ impl Split<'_> {
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
         let composite = lit(false);
+        let mut fields = plan.schema().fields().iter();
+        let is_summed = fields.any(|field| {
+            let is_usage = |column: &Column| column.name() == field.name();
+            *field.data_type() == SUM && traces::SUMMED.iter().any(is_usage)
+        });
         let tallies = self.columns.iter().map(|column| {
             let tally = match column {
                 TallyColumn::Feedback if !self.own_feedback => {
                     part_udaf::feedback_merge().call(vec![ident(column.name())])
                 }
-                column => measure(*column, &composite, &feedback)?,
+                column if TallyColumn::DOCUMENT.contains(column) => {
+                    measure(*column, &composite, &feedback)?
+                }
+                column => measure_more(*column, is_summed),
             };
             Ok(tally.alias(column.name()))
         });
@@ -360,25 +364,36 @@ impl Split<'_> {
     }
 }
 
-/// The columns of built traces, with sums of usage as whole numbers like those of runs.
-fn whole_usage(columns: &[Column], more: &[String]) -> Vec<Expr> {
-    let columns = columns.iter().map(|column| {
-        let value = ident(column.name());
-        if traces::is_summed(*column) {
-            cast(value, DataType::Int64).alias(column.name())
-        } else {
-            value
-        }
-    });
-    columns.chain(more.iter().map(ident)).collect()
-}
-
 fn united(units: Vec<LogicalPlan>) -> Result<Option<LogicalPlanBuilder>> {
+    let units = if units.len() > 1 {
+        let summed = units.into_iter().map(with_sums);
+        summed.collect::<Result<Vec<_>>>()?
+    } else {
+        units
+    };
     let mut units = units.into_iter();
     let first = units.next().map(LogicalPlanBuilder::new);
     first
         .map(|first| units.try_fold(first, LogicalPlanBuilder::union))
         .transpose()
+}
+
+/// Units with their usage in the type of sums, in which traces that are built have it.
+fn with_sums(units: LogicalPlan) -> Result<LogicalPlan> {
+    let fields = units.schema().fields().iter();
+    let columns = fields.map(|field| {
+        let value = ident(field.name());
+        if traces::SUMMED
+            .iter()
+            .any(|column| column.name() == field.name())
+        {
+            cast(value, SUM).alias(field.name())
+        } else {
+            value
+        }
+    });
+    let columns: Vec<Expr> = columns.collect();
+    LogicalPlanBuilder::new(units).project(columns)?.build()
 }
 
 /// Labels of a key as text, which a grouping can carry.
@@ -636,11 +651,12 @@ pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<Logi
             return Ok(ident(name));
         };
         let (total, below) = (ident(name), ident(below(*column)));
-        let or_nothing = |value: Expr| coalesce(vec![value, lit(0_i64)]);
-        let below_in_whole = cast(below.clone(), DataType::Int64);
-        let own = or_nothing(total.clone()) - or_nothing(below_in_whole);
+        let or_nothing = |value: Expr| coalesce(vec![cast(value, SUM), cast(lit(0_i64), SUM)]);
+        let own = or_nothing(total.clone()) - or_nothing(below.clone());
         let is_any = total.is_not_null().or(below.is_not_null());
-        when(is_any, own).end().map(|own| own.alias(name))
+        when(is_any, cast(own, SUM))
+            .end()
+            .map(|own| own.alias(name))
     });
     let own = own.collect::<Result<Vec<_>>>()?;
     let columns = names.iter().map(ident);

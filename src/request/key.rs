@@ -87,6 +87,14 @@ impl Key {
         }
     }
 
+    /// Whether its values are projects.
+    pub(crate) fn is_project(&self) -> bool {
+        match self {
+            Self::Root(key) => key.is_project(),
+            key => *key == Self::Project,
+        }
+    }
+
     /// The words that a key may be, for completions and errors.
     pub fn words() -> impl Iterator<Item = &'static str> {
         let words = WORDS.iter().map(|(word, _)| *word);

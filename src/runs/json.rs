@@ -37,9 +37,10 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
 /// The JSON texts of a member.
 pub(super) fn members(jsons: &StringViewArray, name: &str) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
-        let mut scanner = Scanner::default();
+        let names = [name];
+        let mut scanner = Scanner::new(None, &names);
         texts(jsons, |json| {
-            let [member] = scanner.members(json, None, [name])?;
+            let member = *scanner.find(json)?.first()?;
             member.map(Cow::Borrowed)
         })
     })
@@ -54,8 +55,9 @@ pub(super) fn texts_at(
     path: &str,
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
-        let mut scanner = Scanner::default();
-        texts(jsons, |json| scalar_at(&mut scanner, json, below, path))
+        let steps = steps(path);
+        let mut scanner = Scanner::new(below, &steps);
+        texts(jsons, |json| scalar_at(scanner.find(json)?, path))
     })
 }
 
@@ -66,11 +68,10 @@ pub(super) fn first_texts(
     names: &[&str],
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
-        let mut scanner = Scanner::default();
-        let mut found = vec![None; names.len()];
+        let mut scanner = Scanner::new(below, names);
         texts(jsons, |json| {
-            scanner.find(json, below, names, &mut found)?;
-            found.iter().find_map(|member| scalar((*member)?))
+            let mut members = scanner.find(json)?.iter();
+            members.find_map(|member| scalar((*member)?))
         })
     })
 }
@@ -108,19 +109,20 @@ pub(super) fn sums(
     })
 }
 
-fn scalar_at<'a>(
-    scanner: &mut Scanner<'a>,
-    json: &'a str,
-    below: Option<&str>,
-    path: &str,
-) -> Option<Cow<'a, str>> {
-    let Some((first, rest)) = path.split_once('.') else {
-        let [member] = scanner.members(json, below, [path])?;
-        return scalar(member?);
-    };
-    match scanner.members(json, below, [path, first])? {
-        [Some(whole), _] => scalar(whole),
-        [None, inner] => scalar_at(scanner, inner?, None, rest),
+/// The names of the members that a path may lead through: the whole, then its first segment.
+fn steps(path: &str) -> Vec<&str> {
+    let first = path.split_once('.').map(|(first, _)| first);
+    std::iter::once(path).chain(first).collect()
+}
+
+fn scalar_at<'a>(members: &[Option<&'a str>], path: &str) -> Option<Cow<'a, str>> {
+    match members {
+        [Some(whole), ..] => scalar(whole),
+        [None, Some(inner)] => {
+            let (_, rest) = path.split_once('.')?;
+            scalar_at(Scanner::new(None, &steps(rest)).find(inner)?, rest)
+        }
+        _ => None,
     }
 }
 

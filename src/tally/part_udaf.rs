@@ -1,4 +1,5 @@
-//! Mergeable parts of a tally (sketches, feedback, distinct counts, exemplars) as aggregate functions; no arithmetic here.
+//! Mergeable parts of a tally (sketches, feedback, distinct counts, exemplars) as aggregate functions; no
+//! arithmetic here.
 //!
 //! A part is fed values row by row, merged from its bytes, and written as its bytes: the same bytes are
 //! an aggregation's partial state, its result and what is stored. One native groups accumulator serves
@@ -14,7 +15,9 @@ use datafusion::arrow::array::{
     LargeBinaryBuilder, StringViewArray,
 };
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
-use datafusion::common::{DataFusionError, Result, ScalarValue, internal_datafusion_err};
+use datafusion::common::{
+    DataFusionError, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
+};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
@@ -24,13 +27,18 @@ use super::distinct::{self, Distinct};
 use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
 use super::sketch::Sketch;
-use super::sum_udaf::Single;
+use super::sum_udaf::{SUM, Single};
 
 /// `hdr_sketch(Int64) → LargeBinary`: the bytes of the sketch of a group's values, for a DataFusion
 /// session of any kind. Negative values are left out; null where there is none.
 #[must_use]
 pub fn hdr_sketch() -> Arc<AggregateUDF> {
     udaf::<Values>()
+}
+
+/// The same of sums: `hdr_sketch_of_sums(Decimal128(38, 0)) → LargeBinary`.
+pub(crate) fn hdr_sketch_of_sums() -> Arc<AggregateUDF> {
+    udaf::<SummedValues>()
 }
 
 /// `hdr_merge(LargeBinary) → LargeBinary`: sketch bytes → the bytes of their sum.
@@ -207,6 +215,31 @@ impl Feed for Values {
     fn write_single((values,): &(Int64Array,), row: usize, out: &mut Vec<u8>) -> Result<()> {
         if let Ok(value) = u64::try_from(values.value(row)) {
             Sketch::write_single(value, out);
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug)]
+struct SummedValues;
+
+impl Feed for SummedValues {
+    type Part = Sketch;
+    type Columns = (Decimal128Array,);
+    type Memory = ();
+    const NAME: &'static str = "hdr_sketch_of_sums";
+    const INPUTS: &'static [DataType] = &[SUM];
+
+    fn feed(
+        part: &mut Sketch,
+        (values,): &(Decimal128Array,),
+        row: usize,
+        (): &mut (),
+    ) -> Result<()> {
+        let value = values.value(row);
+        if value >= 0 {
+            let value = u64::try_from(value);
+            part.record(value.map_err(|_| exec_datafusion_err!("a trace's usage passes 64 bits"))?);
         }
         Ok(())
     }

@@ -3,14 +3,15 @@
 //! As strict as RFC 8259 but for half surrogate pairs, which texts that are passed over may hold. However
 //! deep a text nests, no more than bytes on the heap tell.
 
-use std::borrow::Cow;
-
 /// As many values that were passed over are remembered.
 const N_PASSED: usize = 4;
 
-/// Reads texts one after the other.
-#[derive(Debug, Default)]
-pub(super) struct Scanner<'a> {
+/// Reads texts one after the other, and finds the same members in each.
+#[derive(Debug)]
+pub(super) struct Scanner<'n, 'a> {
+    below: Option<&'n str>,
+    names: &'n [&'n str],
+    found: Vec<Option<&'a str>>,
     json: &'a str,
     at: usize,
     /// What closes each list and object that is open within a value.
@@ -18,47 +19,38 @@ pub(super) struct Scanner<'a> {
     /// Lists and objects that were passed over lately, by their number within their text. They mostly come
     /// again in the next text, where their bytes need not be looked at again: what begins with a whole list
     /// or object is one.
-    passed: [&'a str; N_PASSED],
+    passed: [&'a [u8]; N_PASSED],
     n_passed: usize,
 }
 
-impl<'a> Scanner<'a> {
-    /// The JSON texts of an object's members of these names, or those of its own member `below`: of
-    /// several of one name the last. `None` where the text as a whole is no JSON object.
-    pub(super) fn members<const N: usize>(
-        &mut self,
-        json: &'a str,
-        below: Option<&str>,
-        names: [&str; N],
-    ) -> Option<[Option<&'a str>; N]> {
-        let mut found = [None; N];
-        self.find(json, below, &names, &mut found)?;
-        Some(found)
+impl<'n, 'a> Scanner<'n, 'a> {
+    /// Of an object's members, or of those of its own member `below`, finds those of these names.
+    pub(super) fn new(below: Option<&'n str>, names: &'n [&'n str]) -> Self {
+        Self {
+            below,
+            names,
+            found: vec![None; names.len()],
+            json: "",
+            at: 0,
+            open: Vec::new(),
+            passed: [&[]; N_PASSED],
+            n_passed: 0,
+        }
     }
 
-    /// The same for any number of names.
-    pub(super) fn find(
-        &mut self,
-        json: &'a str,
-        below: Option<&str>,
-        names: &[&str],
-        found: &mut [Option<&'a str>],
-    ) -> Option<()> {
+    /// The JSON text of the member of each name, of several members of one name the last. `None` where the
+    /// text as a whole is no JSON object.
+    pub(super) fn find(&mut self, json: &'a str) -> Option<&[Option<&'a str>]> {
         (self.json, self.at, self.n_passed) = (json, 0, 0);
         self.open.clear();
         self.space();
-        self.object(below, names, found)?;
+        self.object(self.below)?;
         self.space();
-        (self.at == json.len()).then_some(())
+        (self.at == json.len()).then_some(&self.found)
     }
 
-    fn object(
-        &mut self,
-        below: Option<&str>,
-        names: &[&str],
-        found: &mut [Option<&'a str>],
-    ) -> Option<()> {
-        found.fill(None);
+    fn object(&mut self, below: Option<&str>) -> Option<()> {
+        self.found.fill(None);
         self.byte_is(b'{')?;
         self.space();
         if self.takes(b'}') {
@@ -67,18 +59,18 @@ impl<'a> Scanner<'a> {
         loop {
             let name = self.name()?;
             self.space();
-            let start = self.at;
             match below {
-                Some(below) if below != name => self.pass()?,
-                Some(_) if self.peek() == Some(b'{') => self.object(None, names, found)?,
+                Some(below) if !name.is(below) => self.pass()?,
+                Some(_) if self.peek() == Some(b'{') => self.object(None)?,
                 Some(_) => {
-                    found.fill(None);
+                    self.found.fill(None);
                     self.value()?;
                 }
-                None => match names.iter().position(|one| *one == name) {
+                None => match self.names.iter().position(|one| name.is(one)) {
                     Some(index) => {
+                        let start = self.at;
                         self.value()?;
-                        *found.get_mut(index)? = self.json.get(start..self.at);
+                        *self.found.get_mut(index)? = self.json.get(start..self.at);
                     }
                     None => self.pass()?,
                 },
@@ -94,17 +86,18 @@ impl<'a> Scanner<'a> {
 
     /// A member's name, and the colon after it.
     #[inline]
-    fn name(&mut self) -> Option<Cow<'a, str>> {
-        let start = self.at;
+    fn name(&mut self) -> Option<Name<'a>> {
         self.byte_is(b'"')?;
+        let start = self.at;
         let is_plain = self.string()?;
-        let quoted = self.json.get(start..self.at)?;
+        let end = self.at - 1;
         self.space();
         self.byte_is(b':')?;
         if is_plain {
-            quoted.get(1..quoted.len() - 1).map(Cow::Borrowed)
+            self.bytes().get(start..end).map(Name::Plain)
         } else {
-            serde_json::from_str(quoted).ok().map(Cow::Owned)
+            let quoted = self.bytes().get(start - 1..=end)?;
+            serde_json::from_slice(quoted).ok().map(Name::Escaped)
         }
     }
 
@@ -114,7 +107,7 @@ impl<'a> Scanner<'a> {
         if !matches!(self.peek()?, b'{' | b'[') {
             return self.value();
         }
-        let rest = self.json.get(self.at..)?;
+        let rest = self.bytes().get(self.at..)?;
         let index = self.n_passed;
         self.n_passed += 1;
         match self.passed.get(index) {
@@ -125,7 +118,7 @@ impl<'a> Scanner<'a> {
                 let start = self.at;
                 self.value()?;
                 if let Some(passed) = self.passed.get_mut(index) {
-                    *passed = self.json.get(start..self.at)?;
+                    *passed = rest.get(..self.at - start)?;
                 }
             }
         }
@@ -153,9 +146,9 @@ impl<'a> Scanner<'a> {
                         continue;
                     }
                 }
-                b't' => self.word("rue")?,
-                b'f' => self.word("alse")?,
-                b'n' => self.word("ull")?,
+                b't' => self.word(b"rue")?,
+                b'f' => self.word(b"alse")?,
+                b'n' => self.word(b"ull")?,
                 b'-' => {
                     let first = self.next()?;
                     self.number(first)?;
@@ -200,7 +193,7 @@ impl<'a> Scanner<'a> {
     fn string(&mut self) -> Option<bool> {
         let mut is_plain = true;
         loop {
-            while let Some(word) = self.json.as_bytes().get(self.at..)?.first_chunk() {
+            while let Some(word) = self.bytes().get(self.at..)?.first_chunk() {
                 let special = special_bytes(u64::from_le_bytes(*word));
                 if special > 0 {
                     self.at += (special.trailing_zeros() / 8) as usize;
@@ -225,7 +218,7 @@ impl<'a> Scanner<'a> {
         match self.next()? {
             b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
             b'u' => {
-                let digits = self.json.as_bytes().get(self.at..self.at + 4)?;
+                let digits = self.bytes().get(self.at..self.at + 4)?;
                 self.at += digits.len();
                 digits.iter().all(u8::is_ascii_hexdigit).then_some(())
             }
@@ -262,8 +255,8 @@ impl<'a> Scanner<'a> {
         is_digit
     }
 
-    fn word(&mut self, rest: &str) -> Option<()> {
-        let is_there = self.json.get(self.at..)?.starts_with(rest);
+    fn word(&mut self, rest: &[u8]) -> Option<()> {
+        let is_there = self.bytes().get(self.at..)?.starts_with(rest);
         self.at += rest.len();
         is_there.then_some(())
     }
@@ -295,8 +288,31 @@ impl<'a> Scanner<'a> {
     }
 
     #[inline]
+    const fn bytes(&self) -> &'a [u8] {
+        self.json.as_bytes()
+    }
+
+    #[inline]
     fn peek(&self) -> Option<u8> {
-        self.json.as_bytes().get(self.at).copied()
+        self.bytes().get(self.at).copied()
+    }
+}
+
+/// The name of a member.
+enum Name<'a> {
+    /// As it stands in the text.
+    Plain(&'a [u8]),
+    /// What its escapes stand for.
+    Escaped(String),
+}
+
+impl Name<'_> {
+    #[inline]
+    fn is(&self, name: &str) -> bool {
+        match self {
+            Self::Plain(plain) => *plain == name.as_bytes(),
+            Self::Escaped(text) => text == name,
+        }
     }
 }
 

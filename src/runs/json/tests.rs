@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use std::cell::RefCell;
+use std::fmt::Write as _;
 
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, ident};
@@ -254,7 +255,7 @@ fn written(text: &str, escapes: u16) -> String {
     for (index, char) in text.chars().enumerate() {
         if matches!(char, '"' | '\\') || escapes >> (index % 16) & 1 == 1 {
             for unit in char.encode_utf16(&mut [0; 2]) {
-                json += &format!("\\u{unit:04x}");
+                write!(json, "\\u{unit:04x}").unwrap();
             }
         } else {
             json.push(char);

@@ -97,7 +97,7 @@ pub(crate) fn expected(runs: &[Run], question: &Question, asked: &Asked) -> Expe
     let all: Vec<&Unit> = units.iter().collect();
     let spans = asked
         .spans
-        .map(|spans| spans.cover(&all))
+        .map(|spans| spans.cover(&all, question.since_us, question.until_us))
         .unwrap_or_default();
     let total = Group {
         units: &all,

@@ -28,11 +28,21 @@ impl Spans {
         Every::parse(self.length, self.zone, self.week_start).unwrap()
     }
 
-    /// From the span of the first start to that of the last, without a gap.
-    pub(super) fn cover(&self, units: &[&Unit]) -> Vec<(i64, i64)> {
+    /// From the span of the first start to that of the last, without a gap; those of the whole window where
+    /// it has two ends.
+    pub(super) fn cover(
+        &self,
+        units: &[&Unit],
+        since_us: Option<i64>,
+        until_us: Option<i64>,
+    ) -> Vec<(i64, i64)> {
         let starts = units.iter().map(|unit| unit.start_us);
-        let (Some(first), Some(last)) = (starts.clone().min(), starts.max()) else {
-            return Vec::new();
+        let (first, last) = match (since_us, until_us) {
+            (Some(since), Some(until)) if since < until => (since, until - 1),
+            _ => match (starts.clone().min(), starts.max()) {
+                (Some(first), Some(last)) => (first, last),
+                _ => return Vec::new(),
+            },
         };
         let mut spans = vec![self.around(first)];
         while spans[spans.len() - 1].1 <= last {
