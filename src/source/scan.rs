@@ -23,7 +23,7 @@ use super::dedup::{self, Newest};
 use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
-use crate::error::{Error, Result, quoted};
+use crate::error::{Error, Result, SkippedFile, quoted};
 use crate::request::Window;
 use crate::runs::{self, Column};
 
@@ -152,6 +152,18 @@ impl Files {
             [file] => Some(&file.path),
             _ => None,
         }
+    }
+
+    /// The files of which only a part was read, and what of them was left out.
+    pub(crate) fn left_out(&self) -> Vec<SkippedFile> {
+        let files = self.files.iter().filter_map(|file| {
+            let problem = file.spooled.as_ref()?.left_out.clone()?;
+            Some(SkippedFile {
+                path: file.path.clone(),
+                problem,
+            })
+        });
+        files.collect()
     }
 
     /// What is odd about the files: paths that name another project than the runs do, columns that are
