@@ -64,7 +64,9 @@ Filters choose the runs that count: traces by their root, with --runs the runs t
 JSON is one object as POST /runs/stats answers it, or an object group → such an object, nested where \
 there are several keys; with --every an array of objects with start and end is in its place. JSON lines \
 and CSV have a row a group, with --every a row a group and bucket; CSV ends with the total's, called \
-(total).";
+(total). Parquet has the same rows in typed columns, without the total: counts and tokens as integers, \
+dollars as decimals, durations as seconds, times in UTC, feedback as JSON; of groups without a value the \
+key is null, and with --limit a column is_other says which row is that of the groups beyond it.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = MANUAL)]
@@ -177,6 +179,7 @@ impl SplitArgs {
     fn breakdown(&self, shown: Vec<Measure>, zone: Tz) -> Result<Breakdown, Error> {
         let keys = self.group_by.iter().map(|key| key.trim().parse());
         let by: Vec<Key> = keys.collect::<Result<_, _>>()?;
+        let by = each_once(by.into_iter());
         let sort = self.sort.as_ref().map(|text| Sort::parse(text, &by));
         let sort = sort.transpose()?.unwrap_or_else(Sort::by_runs);
         let week_start = weekday(&self.week_start)?;
@@ -245,7 +248,7 @@ impl FigureArgs {
 /// The measures that are shown where none is chosen.
 fn usual(format: Format, facets: bool) -> Vec<Measure> {
     match format {
-        Format::Json | Format::Jsonl => {
+        Format::Json | Format::Jsonl | Format::Parquet => {
             let mut measures = Measure::run_stats();
             measures.retain(|measure| facets || *measure != Measure::RunFacets);
             measures
@@ -299,11 +302,11 @@ fn chosen(names: &[String]) -> Result<Vec<Measure>, Error> {
     Ok(chosen)
 }
 
-fn each_once(measures: impl Iterator<Item = Measure>) -> Vec<Measure> {
+fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut each = Vec::new();
-    for measure in measures {
-        if !each.contains(&measure) {
-            each.push(measure);
+    for one in all {
+        if !each.contains(&one) {
+            each.push(one);
         }
     }
     each
