@@ -270,7 +270,9 @@ impl Question {
         }
         Err(Error::Usage {
             problem: "only statistics are written as Parquet".to_owned(),
-            hint: Some("`runtally stats -g project -o FILE.parquet` has those of projects".to_owned()),
+            hint: Some(
+                "`runtally stats -g project -o FILE.parquet` has those of projects".to_owned(),
+            ),
         })
     }
 }

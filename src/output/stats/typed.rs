@@ -69,8 +69,10 @@ pub(super) fn write(out: &mut dyn Write, answer: &Groups) -> io::Result<()> {
     let groups = groups.chain(answer.is_whole().then_some(answer.total));
     let mut rows = groups.flat_map(|group| answer.rows(group).map(move |row| (group, row)));
     loop {
-        let mut builders: Vec<Builder> =
-            columns.iter().map(|(_, kind)| Builder::new(*kind)).collect();
+        let mut builders: Vec<Builder> = columns
+            .iter()
+            .map(|(_, kind)| Builder::new(*kind))
+            .collect();
         for (group, (bucket, figures)) in rows.by_ref().take(BATCH_ROWS) {
             let row = row(answer, group, bucket, figures)?;
             for ((value, builder), (name, _)) in row.into_iter().zip(&mut builders).zip(&columns) {
@@ -243,9 +245,7 @@ impl Builder {
             Kind::Whole => Self::Whole(Int64Builder::new()),
             Kind::Number => Self::Number(Float64Builder::new()),
             Kind::Money => Self::Money(Decimal128Builder::new().with_data_type(data_type)),
-            Kind::Time => {
-                Self::Time(TimestampMicrosecondBuilder::new().with_data_type(data_type))
-            }
+            Kind::Time => Self::Time(TimestampMicrosecondBuilder::new().with_data_type(data_type)),
         }
     }
 
