@@ -23,7 +23,9 @@ use crate::documents::{any_form, any_usage, request, write_in_turns};
 use crate::support::evaluate::any_filter;
 use crate::support::quick;
 use crate::support::reference::Question;
-use crate::support::run::{FIRST_MIDNIGHT_US, Run, any_metadata, any_runs, any_window, project_id};
+use crate::support::run::{
+    self, FIRST_MIDNIGHT_US, Run, any_metadata, any_runs, any_window, project_id,
+};
 use crate::support::stats::lines;
 use crate::support::write::{Shape, write, write_sessions_json};
 use crate::tables::HOSTILE;
@@ -49,7 +51,9 @@ fn ask(
 fn check(runs: &[Run], shapes: &[Shape], mut question: Question, listing: &Listing, repeats: bool) {
     let mut runs = runs.to_vec();
     for shape in shapes {
-        runs.iter_mut().for_each(|run| shape.fit(run));
+        for run in &mut runs {
+            shape.fit(run);
+        }
     }
     if runs.is_empty() {
         return;
@@ -782,8 +786,39 @@ fn costs_are_numbers_where_that_is_asked_for() {
         serde_json::from_str::<Value>(&text).unwrap()[0]["total_cost"].clone()
     };
     let (text, number) = (first("string"), first("number"));
-    assert_eq!(
-        text.as_str().unwrap().parse::<f64>().unwrap(),
-        number.as_f64().unwrap()
-    );
+    assert_eq!(text.as_str().unwrap(), number.to_string());
+}
+
+#[test]
+fn a_trace_may_use_more_than_a_run_can_say() {
+    const DOLLARS: i128 = 9_000_000;
+    let dir = tempfile::tempdir().unwrap();
+    let root = Run::completed_root(1, FIRST_MIDNIGHT_US, FIRST_MIDNIGHT_US + 9_000_000);
+    let mut runs = vec![root.clone()];
+    runs.extend([2, 3].map(|n| Run {
+        trace_id: Some(root.id),
+        parent_run_id: Some(root.id),
+        is_root: Some(false),
+        dotted_order: None,
+        total_cost: Some(run::Cost::of_text(&DOLLARS.to_string())),
+        ..Run::completed_root(n, FIRST_MIDNIGHT_US, FIRST_MIDNIGHT_US + 1)
+    }));
+    write(dir.path(), &runs, &Shape::default());
+    let listing = Listing {
+        by: RunOrder::Cost,
+        ..newest(9)
+    };
+    let answer = ask(
+        dir.path(),
+        &Limits::default(),
+        &Request::default(),
+        &listing,
+    )
+    .unwrap();
+    assert_eq!(answer.usage, Usage::Own);
+    let costs = answer
+        .runs
+        .iter()
+        .map(|run| run.total_cost.unwrap().to_string());
+    assert_eq!(costs.collect::<Vec<_>>(), [(2 * DOLLARS).to_string()]);
 }
