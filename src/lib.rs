@@ -57,6 +57,8 @@ mod traces;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Seek};
 
 pub use document::{
     Attainment, Bucket, Cost, CostFormat, Distribution, FeedbackStats, Figure, Group, Label,
@@ -226,10 +228,8 @@ pub async fn stats(
     request: &Request,
     breakdown: &Breakdown,
 ) -> Result<Stats> {
-    let mut columns = document::needed(&breakdown.measures);
-    if let SortBy::Measure(measure) = &breakdown.sort.by {
-        columns.extend(document::needed(std::slice::from_ref(measure)));
-    }
+    let measures: Vec<Measure> = asked(breakdown).cloned().collect();
+    let columns = document::needed(&measures);
     let overlaps = breakdown.by.iter().any(Key::is_multiple);
     let split = Split {
         by: &breakdown.by,
@@ -251,7 +251,8 @@ pub async fn stats(
                 breakdown,
                 meaning: &known,
             };
-            grouped(groups, &making, &columns, request).await
+            groups.check_columns(&columns, |missing| telling(&measures, missing))?;
+            grouped(groups, &making, &columns).await
         },
     );
     let ((groups, total), tallied) = answer.await?;
@@ -269,12 +270,122 @@ pub async fn stats(
     })
 }
 
+/// The figures that are asked for, that by which groups are sorted too.
+fn asked(breakdown: &Breakdown) -> impl Iterator<Item = &Measure> {
+    let sorted_by = match &breakdown.sort.by {
+        SortBy::Measure(measure) => Some(measure),
+        SortBy::Key(_) => None,
+    };
+    breakdown.measures.iter().chain(sorted_by)
+}
+
+/// The names of the measures that need one of these columns.
+fn telling(measures: &[Measure], columns: &BTreeSet<TallyColumn>) -> String {
+    let needs = |measure: &&Measure| {
+        let needed = document::needed(std::slice::from_ref(*measure));
+        !needed.is_disjoint(columns)
+    };
+    let names: BTreeSet<String> = (measures.iter().filter(needs))
+        .map(ToString::to_string)
+        .collect();
+    Vec::from_iter(names).join(", ")
+}
+
+/// Tallies of groups of runs, as a file that is a source like any other.
+#[derive(Debug)]
+pub struct Tallies {
+    /// Whose tokens and costs were summed.
+    pub usage: Usage,
+    /// What should be known of them, a sentence each.
+    pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
+    file: File,
+    plans: String,
+}
+
+impl Tallies {
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> &str {
+        &self.plans
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    ///
+    /// Where the writer fails.
+    pub fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut file = &self.file;
+        file.rewind()?;
+        io::copy(&mut file, out).map(drop)
+    }
+}
+
+/// Makes a tally file: the tallies of groups of runs that a breakdown asks for, with all parts that its
+/// figures need and those of documents; its order and its limit play no part.
+///
+/// # Errors
+///
+/// Those of [`sessions`], and [`Error::Usage`] for facets, which no tally has.
+pub async fn tallies(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    breakdown: &Breakdown,
+) -> Result<Tallies> {
+    if request.facets || breakdown.measures.contains(&Measure::RunFacets) {
+        return Err(Error::Usage {
+            problem: "a tally file has no facets".to_owned(),
+            hint: Some("leave out --facets".to_owned()),
+        });
+    }
+    let mut columns = document::needed(&breakdown.measures);
+    columns.extend(TallyColumn::DOCUMENT);
+    let Breakdown {
+        runs, by, every, ..
+    } = breakdown;
+    let split = Split {
+        by,
+        every: every.as_ref(),
+        columns: &columns,
+        kept: &[],
+        own_feedback: source.feedback().is_none(),
+    };
+    let looked_at = split.read(runs);
+    let answer = engine::split(
+        engine,
+        source,
+        request,
+        runs,
+        &looked_at,
+        async |groups, tallied| {
+            groups.check_columns(&columns, |missing| telling(&breakdown.measures, missing))?;
+            groups.store(&split, request, tallied).await
+        },
+    );
+    let (file, tallied) = answer.await?;
+    Ok(Tallies {
+        usage: usage_of(&tallied),
+        warnings: tallied.warnings.clone(),
+        read: read(source, &tallied),
+        span: span(tallied.projects.values()),
+        plans: tallied.explain(),
+        skipped: tallied.skipped,
+        file,
+    })
+}
+
 /// Groups, their spans of time and the total, in as few passes as it takes.
 async fn grouped(
     groups: &mut engine::Groups<'_>,
     making: &Making<'_>,
     columns: &BTreeSet<TallyColumn>,
-    request: &Request,
 ) -> Result<(Vec<Group>, Group), Stop> {
     let Breakdown { by, every, .. } = making.breakdown;
     let own_feedback = groups.has_own_feedback();
@@ -344,7 +455,7 @@ async fn grouped(
     let mut total = making.total(&total);
     if let Some(every) = every {
         let starts = series.total.keys().copied().collect();
-        let spans = document::spans(every, &request.window, &starts)?;
+        let spans = document::spans(every, groups.window(), &starts)?;
         making.spread_total(&series.total, &mut total, &spans);
         making.spread(series, &mut found, &spans)?;
     }

@@ -37,6 +37,8 @@ pub(crate) struct Split<'a> {
 
 /// The column of a group's span of time: its first moment.
 pub(crate) const BUCKET: &str = "@bucket";
+/// Whether the unit's root carries usage without being an LLM call.
+const COMPOSITE: &str = "@composite";
 /// Whether any run of the unit's trace failed; null where none did.
 pub(super) const TRACE_FAILED: &str = "@trace_failed";
 /// The feedback of records, JSON text like that of the runs' own.
@@ -140,7 +142,7 @@ impl Split<'_> {
     pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
         let keys = self.by.iter().enumerate();
         let labels = keys.map(|(place, key)| self.label(key).alias(label(place)));
-        self.labelled(roots, labels.collect())
+        self.labelled(roots, labels.collect(), traces::is_composite())
     }
 
     /// Runs with their labels; the roots' come with them, as [`Self::facts_of_roots`] has them.
@@ -149,7 +151,7 @@ impl Split<'_> {
             Key::Root(key) => from_text(ident(label(place)), key).alias(label(place)),
             key => self.label(key).alias(label(place)),
         });
-        self.labelled(runs, labels.collect())
+        self.labelled(runs, labels.collect(), lit(false))
     }
 
     /// What is asked of roots, as facts of their traces: labels as text, and columns for a filter.
@@ -205,18 +207,34 @@ impl Split<'_> {
             Key::Project => self.label(key).alias(label(place)),
             key => from_text(ident(label(place)), key).alias(label(place)),
         });
-        self.labelled(traces.build()?, labels.collect())
+        self.labelled(
+            traces.build()?,
+            labels.collect(),
+            ident(traces::IS_COMPOSITE),
+        )
     }
 
-    /// Narrows units to their labels, their span of time and what is tallied.
-    fn labelled(&self, units: LogicalPlan, labels: Vec<Expr>) -> Result<LogicalPlan> {
+    /// Narrows units to their labels, their span of time and what is tallied. `composite` is whether one
+    /// carries usage without being an LLM call.
+    fn labelled(
+        &self,
+        units: LogicalPlan,
+        labels: Vec<Expr>,
+        composite: Expr,
+    ) -> Result<LogicalPlan> {
         let bucket = self
             .every
             .map(|every| values::bucket(ident(Column::StartTime.name()), every).alias(BUCKET));
         let measured = self.measured();
         let measured = measured.iter().map(|column| ident(column.name()));
         let more = self.more();
-        let all = labels.into_iter().chain(bucket).chain(measured);
+        let is_asked = self.columns.contains(&TallyColumn::NCompositeUsage);
+        let composite = is_asked.then(|| composite.alias(COMPOSITE));
+        let all = labels
+            .into_iter()
+            .chain(bucket)
+            .chain(composite)
+            .chain(measured);
         let mut all: Vec<Expr> = all.chain(more.iter().map(|name| ident(*name))).collect();
         if all.is_empty() {
             // Rows need a column to be counted.
@@ -275,7 +293,7 @@ impl Split<'_> {
         let labels = (0..self.by.len()).map(|place| ident(label(place)));
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
-        let composite = lit(false);
+        let composite = ident(COMPOSITE);
         let mut fields = plan.schema().fields().iter();
         let is_summed = fields.any(|field| {
             let is_usage = |column: &Column| column.name() == field.name();

@@ -18,6 +18,7 @@ use super::format::Format;
 use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
 use super::scan::Facts;
+use super::tallies::TallyFile;
 use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
 use crate::runs::Column;
@@ -78,12 +79,16 @@ pub(super) struct Constant {
     pub(super) is_proven: bool,
 }
 
-/// Reads one file's footer; `None` where it has no runs.
-pub(super) async fn open(
-    ctx: SessionContext,
-    listed: Listed,
-    assumed: Assumed,
-) -> Result<Option<SourceFile>> {
+/// A file whose footer has been read.
+pub(super) enum Opened {
+    Runs(SourceFile),
+    Tallies(TallyFile),
+    /// It has no rows.
+    Nothing,
+}
+
+/// Reads one file's footer.
+pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) -> Result<Opened> {
     let path = listed.path.clone();
     let bad = |problem: String| Error::BadInput {
         path: path.clone(),
@@ -112,10 +117,13 @@ pub(super) async fn open(
                 without_kinds(&problem)
             ))
         })?;
-    if footer.n_rows == 0 {
-        return Ok(None);
+    if let Some(says) = &footer.tallies {
+        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
     }
-    SourceFile::new(&listed, scan, footer, assumed).map(Some)
+    if footer.n_rows == 0 {
+        return Ok(Opened::Nothing);
+    }
+    SourceFile::new(&listed, scan, footer, assumed).map(Opened::Runs)
 }
 
 impl SourceFile {
@@ -170,6 +178,10 @@ impl SourceFile {
             }
         }
         Ok(file)
+    }
+
+    pub(super) fn scan(&self) -> &PartitionedFile {
+        &self.scan
     }
 
     /// The file's project and what the footer proves of it, where it proves all of it.
