@@ -51,7 +51,9 @@ fn ask(
 fn check(runs: &[Run], shapes: &[Shape], mut question: Question, listing: &Listing, repeats: bool) {
     let mut runs = runs.to_vec();
     for shape in shapes {
-        runs.iter_mut().for_each(|run| shape.fit(run));
+        for run in &mut runs {
+            shape.fit(run);
+        }
     }
     if runs.is_empty() {
         return;
@@ -784,10 +786,8 @@ fn costs_are_numbers_where_that_is_asked_for() {
         serde_json::from_str::<Value>(&text).unwrap()[0]["total_cost"].clone()
     };
     let (text, number) = (first("string"), first("number"));
-    assert_eq!(
-        text.as_str().unwrap().parse::<f64>().unwrap(),
-        number.as_f64().unwrap()
-    );
+    assert!(number.is_number());
+    assert_eq!(text.as_str().unwrap(), number.to_string());
 }
 
 #[test]
