@@ -308,7 +308,7 @@ async fn grouped(
                 &pass(by, every.as_ref()),
                 |series: &mut Series, row: GroupRow| {
                     let start_us = row.start_us.unwrap_or_default();
-                    making.add_bucket(series, &places, row.labels, start_us, row.tally)
+                    making.add_bucket(series, &places, row.labels, start_us, &row.tally)
                 },
             )
             .await?;
@@ -349,9 +349,10 @@ async fn grouped(
         making.spread(series, &mut found, &spans)?;
     }
     if making.breakdown.measures.contains(&Measure::RunFacets) {
-        let of_groups = match by.is_empty() {
-            true => BTreeMap::new(),
-            false => groups.facets(by).await?,
+        let of_groups = if by.is_empty() {
+            BTreeMap::new()
+        } else {
+            groups.facets(by).await?
         };
         let of_all = groups.facets(&[]).await?;
         let of_all = of_all.values().next();

@@ -258,9 +258,12 @@ fn measure_more(column: TallyColumn, is_summed: bool) -> Expr {
     let token_time = || values::quotient(some_us(), whole(run(Column::CompletionTokens)), 1_000);
     let valid = |column: Column| nullif_negative(run(column));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
-    let used = |column: Column| match is_summed {
-        true => part_udaf::hdr_sketch_of_sums().call(vec![run(column)]),
-        false => sketch(run(column)),
+    let used = |column: Column| {
+        if is_summed {
+            part_udaf::hdr_sketch_of_sums().call(vec![run(column)])
+        } else {
+            sketch(run(column))
+        }
     };
     let sum = |values: Expr| sum_udaf::exact_sum().call(vec![values]);
     let distinct = |texts: Expr| part_udaf::distinct_hashes().call(vec![texts]);

@@ -192,18 +192,18 @@ impl Making<'_> {
         groups: &BTreeMap<&[Label], usize>,
         labels: Vec<Option<String>>,
         start_us: i64,
-        tally: Tally,
+        tally: &Tally,
     ) -> Result<()> {
         let says = self.says(&labels);
         let labels = self.labels(labels);
         if let Some(group) = groups.get(labels.as_slice()) {
-            let figures = self.figures(&tally, says);
+            let figures = self.figures(tally, says);
             series.of_groups.insert((*group, start_us), figures);
             series.says.insert(*group, says);
         } else {
-            series.rest.entry(start_us).or_default().merge(&tally)?;
+            series.rest.entry(start_us).or_default().merge(tally)?;
         }
-        series.total.entry(start_us).or_default().merge(&tally)
+        series.total.entry(start_us).or_default().merge(tally)
     }
 
     /// Gives groups their spans of time, those without runs too.

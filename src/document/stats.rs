@@ -110,8 +110,8 @@ impl Figure {
             (Self::Seconds(one), Self::Seconds(other)) => one.cmp(other),
             (Self::Thousandths(one), Self::Thousandths(other)) => one.cmp(other),
             (Self::Time(one), Self::Time(other)) => one.cmp(other),
-            (Self::Count(one), Self::Count(other)) => one.cmp(other),
-            (Self::Distinct { n: one, .. }, Self::Distinct { n: other, .. }) => one.cmp(other),
+            (Self::Count(one), Self::Count(other))
+            | (Self::Distinct { n: one, .. }, Self::Distinct { n: other, .. }) => one.cmp(other),
             _ => match (self.as_f64(), other.as_f64()) {
                 (Some(one), Some(other)) => one.total_cmp(&other),
                 (one, other) => one.is_some().cmp(&other.is_some()),

@@ -133,7 +133,6 @@ impl<'a> Groups<'a> {
         let (mut of_roots, mut of_runs) = (projects.clone(), BTreeSet::new());
         let is_of_traces = *runs == Population::Traces;
         match request.usage {
-            Usage::Roots => {}
             Usage::Own if is_of_traces => {
                 question::can_build(&tallied.projects)?;
                 (of_roots, of_runs) = (BTreeSet::new(), of_roots);
@@ -143,7 +142,7 @@ impl<'a> Groups<'a> {
                 of_runs = question.own_only(request, &tallied.projects).await?;
                 of_roots.retain(|id| !of_runs.contains(id));
             }
-            Usage::Auto => {}
+            Usage::Roots | Usage::Auto => {}
         }
         for (id, project) in &mut tallied.projects {
             project.usage = if of_runs.contains(id) {
@@ -186,8 +185,8 @@ impl<'a> Groups<'a> {
         let counted = parts.iter().map(|part| &part.wanted);
         let counted = question.count_undecided(counted, &mut tallied.projects);
         counted.await?;
-        let all_wanted = parts.iter().map(|part| &part.wanted);
-        tallied.n_files = question.files.n_wanted(&Vec::from_iter(all_wanted));
+        let all_wanted: Vec<&Wanted> = parts.iter().map(|part| &part.wanted).collect();
+        tallied.n_files = question.files.n_wanted(&all_wanted);
         if !is_of_traces {
             // What is asked of the root alone.
             question.filters.of_root = RunFilter::of_all(&request.trace_filter);
@@ -261,8 +260,7 @@ impl<'a> Groups<'a> {
                 part.wanted.window = window;
             }
         }
-        type Groups = BTreeMap<Vec<Option<String>>, Facets>;
-        let read = |groups: &mut Groups, batch: &RecordBatch| {
+        let read = |groups: &mut BTreeMap<_, Facets>, batch: &RecordBatch| {
             let labels = Labels::of(batch, by.len())?;
             for row in 0..batch.num_rows() {
                 let facets = groups.entry(labels.at(row)).or_default();

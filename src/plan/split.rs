@@ -110,7 +110,8 @@ impl Split<'_> {
     /// The columns of roots that it reads where the units are not the roots themselves.
     pub(crate) fn read_of_roots(&self) -> Vec<Column> {
         let of_roots = self.root_keys().flat_map(|(_, key)| read_by(key));
-        BTreeSet::from_iter(of_roots).into_iter().collect()
+        let of_roots: BTreeSet<Column> = of_roots.collect();
+        of_roots.into_iter().collect()
     }
 
     /// Whether it asks whether any run of a trace failed.
@@ -169,7 +170,7 @@ impl Split<'_> {
             };
             (of_root(*column), value)
         });
-        facts(roots, labels.chain(columns).collect())
+        facts(roots, &labels.chain(columns).collect::<Vec<_>>())
     }
 
     /// Traces that are built from runs, and start in a window, with their labels.
@@ -231,7 +232,8 @@ impl Split<'_> {
             columns.filter(|column| self.own_feedback || **column != TallyColumn::Feedback);
         let columns = columns.flat_map(|column| inputs(*column));
         let columns = columns.chain(self.kept.iter().copied());
-        BTreeSet::from_iter(columns).into_iter().collect()
+        let columns: BTreeSet<Column> = columns.collect();
+        columns.into_iter().collect()
     }
 
     /// The other columns that they are made of.
@@ -535,7 +537,7 @@ const FACT_PROJECT: &str = "@project of fact";
 const FACT_TRACE: &str = "@trace of fact";
 
 /// Facts of traces, a row each: of several rows of one trace the greatest values.
-fn facts(rows: LogicalPlan, columns: Vec<(String, Expr)>) -> Result<LogicalPlan> {
+fn facts(rows: LogicalPlan, columns: &[(String, Expr)]) -> Result<LogicalPlan> {
     let trace = [
         ident(Column::SessionId.name()).alias(FACT_PROJECT),
         needed_key().alias(FACT_TRACE),
@@ -575,7 +577,7 @@ pub(crate) fn failed_traces(runs: LogicalPlan) -> Result<LogicalPlan> {
     let failed = LogicalPlanBuilder::new(runs)
         .filter(ident(Column::IsError.name()))?
         .build()?;
-    facts(failed, vec![(TRACE_FAILED.to_owned(), lit(true))])
+    facts(failed, &[(TRACE_FAILED.to_owned(), lit(true))])
 }
 
 /// Runs with the facts of their traces, if there are any, beside their own columns.

@@ -206,7 +206,7 @@ fn error_classes(errors: &ArrayRef) -> ArrayRef {
 fn distinct(lists: &ArrayRef) -> ArrayRef {
     let mut labels = ListBuilder::new(StringViewBuilder::new());
     for texts in lists.as_list::<i32>().iter() {
-        let texts = texts.as_ref().map(|texts| texts.as_string_view());
+        let texts = texts.as_ref().map(AsArray::as_string_view);
         append(
             &mut labels,
             texts.into_iter().flat_map(|texts| texts.iter().flatten()),

@@ -178,7 +178,7 @@ impl Files {
     /// What the files cannot say for want of a column.
     fn missing_columns(&self, looked_at: &BTreeSet<Column>) -> impl Iterator<Item = String> {
         let sought = SOUGHT.iter().filter(|column| looked_at.contains(column));
-        let sought = sought.map(|column| (*column, "no filter and no facet finds any"));
+        let sought = sought.map(|column| (*column, "no filter, facet or group finds any"));
         MISSED
             .into_iter()
             .chain(sought)

@@ -101,7 +101,9 @@ impl Export {
 fn fitted(runs: &[Run], shapes: &[Shape]) -> Vec<Run> {
     let mut runs = runs.to_vec();
     for shape in shapes {
-        runs.iter_mut().for_each(|run| shape.fit(run));
+        for run in &mut runs {
+            shape.fit(run);
+        }
     }
     runs
 }
@@ -589,7 +591,8 @@ proptest! {
             let stats = export.stats(&request(&question).unwrap(), asked.breakdown()).unwrap();
             for group in stats.groups.iter().chain([&stats.total]) {
                 let starts = group.series.iter().map(|bucket| bucket.start.0);
-                let of_day = Vec::from_iter(starts.filter(|us| (midnight..next_midnight).contains(us)));
+                let of_day = starts.filter(|us| (midnight..next_midnight).contains(us));
+                let of_day: Vec<i64> = of_day.collect();
                 let wanted = if length == "1h" { n_hours } else { 1 };
                 prop_assert_eq!(i64::try_from(of_day.len()).unwrap(), wanted);
                 prop_assert_eq!(of_day.first(), Some(&midnight));

@@ -62,7 +62,7 @@ pub(crate) struct Attained {
     target: f64,
     good: usize,
     total: usize,
-    attained: Option<f64>,
+    share: Option<f64>,
     budget_left: Option<f64>,
     /// The spans in which the least share is good; any of them will do.
     worst: Vec<i64>,
@@ -117,14 +117,14 @@ impl Wanted {
             }
             (Self::Time(us), Figure::Time(time)) => time.0 == *us,
             (Self::Feedback(keys), figure @ Figure::Feedback(_)) => {
-                serde_json::to_string(figure).unwrap() == keys.to_string()
+                serde_json::to_value(figure).unwrap() == *keys
             }
             (Self::Attained(wanted), Figure::Attainment(found)) => {
                 let worst = found.worst.map(|time| time.0);
                 is_near(found.target, wanted.target)
                     && found.good == wanted.good as u64
                     && found.total == wanted.total as u64
-                    && are_near(found.attained, wanted.attained)
+                    && are_near(found.attained, wanted.share)
                     && are_near(found.budget_left, wanted.budget_left)
                     && worst.map_or(wanted.worst.is_empty(), |worst| {
                         wanted.worst.contains(&worst)
@@ -430,7 +430,7 @@ impl Group<'_> {
             target: divided(target.into(), MILLION.into()),
             good: n_good,
             total,
-            attained: share((n_good, total)),
+            share: share((n_good, total)),
             budget_left: (allowed.sign() == Sign::Plus).then(|| divided(left, allowed)),
             worst: worst.map(|(_, start)| *start).collect(),
         }

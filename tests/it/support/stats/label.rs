@@ -67,7 +67,7 @@ fn texts(key: &Key, row: &Row, question: &Question) -> Vec<String> {
         Key::Status => run.status.clone(),
         Key::TraceTier => run.trace_tier.clone(),
         Key::Example => run.reference_example_id.map(|id| id.to_string()),
-        Key::Metadata(path) => at_path(metadata(row), path),
+        Key::Metadata(path) => at_path(&metadata(row), path),
         Key::Model => first_of(row, &["ls_model_name", "model_name", "model"]),
         Key::Provider => first_of(row, &["ls_provider", "provider"]),
         Key::User => first_of(row, &USER),
@@ -110,7 +110,8 @@ fn feedback(row: &Row, key: &str) -> Vec<String> {
     let count = |raw: &RawValue| raw.get().parse::<u64>().unwrap_or(0);
     let values = summary.get("values").map(|values| members(values.get()));
     let labels = values.into_iter().flatten();
-    let mut given = Vec::from_iter(labels.filter(|(_, n)| count(n) > 0).map(|(label, _)| label));
+    let given = labels.filter(|(_, n)| count(n) > 0);
+    let mut given: Vec<String> = given.map(|(label, _)| label).collect();
     let is_scored = summary.get("n").is_some_and(|n| count(n) > 0);
     if given.is_empty() && is_scored {
         given.extend(summary.get("avg").and_then(|average| scalar(average)));
@@ -140,12 +141,12 @@ fn first_of(row: &Row, keys: &[&str]) -> Option<String> {
 }
 
 /// A member of the whole name decides; else what is below the first part of it.
-fn at_path(members_here: Members, path: &str) -> Option<String> {
+fn at_path(members_here: &Members, path: &str) -> Option<String> {
     if let Some(member) = members_here.get(path) {
         return scalar(member);
     }
     let (first, rest) = path.split_once('.')?;
-    at_path(members(members_here.get(first)?.get()), rest)
+    at_path(&members(members_here.get(first)?.get()), rest)
 }
 
 /// The text of a text, a number or a boolean.
