@@ -20,7 +20,6 @@ use crate::runs::Column;
 use crate::source::{Files, Source, Wanted};
 use crate::tally::facets::Facets;
 use crate::tally::{Parts, Rows, Tally};
-use crate::traces::USAGE;
 
 /// A group, and what is known of its runs.
 #[derive(Debug)]
@@ -339,9 +338,7 @@ impl Asked<'_> {
                 self.split.roots(self.with_more(roots)?)
             }
             Kind::Built => {
-                add(&mut columns, &crate::traces::KEY);
-                add(&mut columns, &[Column::StartTime, Column::RunType]);
-                add(&mut columns, &USAGE);
+                add(&mut columns, &plan::built_from());
                 let runs = self.filters.runs(self.files, &columns, &units.wanted)?;
                 self.split.built(self.with_more(runs)?, self.window)
             }
@@ -352,7 +349,7 @@ impl Asked<'_> {
                 if is_joined || !self.filters.is_empty() {
                     add(&mut columns, &plan::TRACED);
                 }
-                let is_used = columns.iter().any(|column| USAGE.contains(column));
+                let is_used = plan::tells_usage(&columns);
                 if is_used && units.kind == Kind::OwnUsage {
                     add(&mut columns, &[Column::Id]);
                 }

@@ -177,9 +177,7 @@ impl Split<'_> {
     pub(crate) fn built(&self, runs: LogicalPlan, window: &Window) -> Result<LogicalPlan> {
         let mut kept: BTreeSet<Column> = self.measured().into_iter().collect();
         kept.extend(self.kept);
-        kept.extend(traces::KEY);
-        kept.extend([Column::StartTime, Column::RunType]);
-        kept.extend(USAGE);
+        kept.extend(built_from());
         let kept: Vec<Column> = kept.into_iter().collect();
         // A trace without its root has no label but its project.
         let keys = self.by.iter().enumerate();
@@ -614,6 +612,17 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
         )?
         .project(own.iter().map(ident).chain(known))?
         .build()
+}
+
+/// The columns of runs that any trace is built from.
+pub(crate) fn built_from() -> Vec<Column> {
+    let own = [Column::StartTime, Column::RunType];
+    [traces::KEY.as_slice(), &own, &USAGE].concat()
+}
+
+/// Whether any of some columns tells what a run used.
+pub(crate) fn tells_usage(columns: &[Column]) -> bool {
+    columns.iter().any(|column| USAGE.contains(column))
 }
 
 /// The columns of runs that [`own_usage()`] reads of children.
