@@ -21,7 +21,6 @@ use crate::source::tallies::{Origin, WantedTallies};
 use crate::source::{Files, Source, Wanted};
 use crate::tally::facets::Facets;
 use crate::tally::{Parts, Rows, Tally, TallyColumn};
-use crate::traces::USAGE;
 
 /// A group, and what is known of its runs.
 #[derive(Debug)]
@@ -395,9 +394,7 @@ impl Asked<'_> {
                 split.roots(self.with_more(split, roots)?)
             }
             Kind::Built => {
-                add(&mut columns, &crate::traces::KEY);
-                add(&mut columns, &[Column::StartTime, Column::RunType]);
-                add(&mut columns, &USAGE);
+                add(&mut columns, &plan::built_from());
                 let runs = self.filters.runs(self.files, &columns, &units.wanted)?;
                 split.built(self.with_more(split, runs)?, self.window)
             }
@@ -408,7 +405,7 @@ impl Asked<'_> {
                 if is_joined || !self.filters.is_empty() {
                     add(&mut columns, &plan::TRACED);
                 }
-                let is_used = columns.iter().any(|column| USAGE.contains(column));
+                let is_used = plan::tells_usage(&columns);
                 if is_used && units.kind == Kind::OwnUsage {
                     add(&mut columns, &[Column::Id]);
                 }
