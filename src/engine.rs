@@ -6,6 +6,7 @@
 
 mod question;
 mod split;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

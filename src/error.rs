@@ -97,6 +97,17 @@ pub enum Error {
         problem: String,
     },
 
+    /// A tally file that cannot answer the question, or not together with the other sources.
+    #[error("{}: {problem}", path.display())]
+    Tallies {
+        /// The file.
+        path: PathBuf,
+        /// What it has, and what is asked of it or stands beside it.
+        problem: String,
+        /// What to do.
+        hint: String,
+    },
+
     /// All files of runs that there are cannot be read, and were to be skipped.
     #[error("nothing is left of the source: {}", skipped.iter().map(|file| format!("{}: {}", file.path.display(), file.problem)).collect::<Vec<_>>().join("; "))]
     NothingLeft {
@@ -149,6 +160,7 @@ impl Error {
             Self::NoSuchProject { existing, .. } => {
                 Some(format!("the source has {}", existing.join(", ")))
             }
+            Self::Tallies { hint, .. } => Some(hint.clone()),
             Self::AmbiguousProject { .. } => Some("give more of the name, or the id".to_owned()),
             Self::Memory { .. } => Some("raise --memory-limit or lower --threads".to_owned()),
             _ => None,

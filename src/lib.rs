@@ -57,6 +57,8 @@ mod traces;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Seek};
 
 pub use document::{
     Attainment, Bucket, Cost, CostFormat, Distribution, FeedbackStats, Figure, Group, Label,
@@ -153,12 +155,9 @@ impl Sessions {
 /// it should be; [`Error::Memory`] where the limit does not suffice.
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
     let tallied = engine::answer(engine, source, request).await?;
-    let mut warnings = tallied.warnings.clone();
-    warnings.extend(unread_feedback(source, &tallied));
     let mut answers = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
         let known = known(*id, project)?;
-        warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
         answers.push((document(source, *id, project, &known), project, known));
     }
     answers.sort_by_key(|(session, ..)| (Reverse(session.start_time), session.id));
@@ -173,8 +172,8 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
         total: total(answers.iter().map(|(_, project, known)| (*project, known)))?,
         span: span(tallied.projects.values()),
         read: read(source, &tallied),
+        warnings: warnings(source, &tallied)?,
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
-        warnings,
         skipped: tallied.skipped.clone(),
         n_rootless: (tallied.projects.values())
             .map(|project| project.n_rootless)
@@ -226,10 +225,8 @@ pub async fn stats(
     request: &Request,
     breakdown: &Breakdown,
 ) -> Result<Stats> {
-    let mut columns = document::needed(&breakdown.measures);
-    if let SortBy::Measure(measure) = &breakdown.sort.by {
-        columns.extend(document::needed(std::slice::from_ref(measure)));
-    }
+    let measures: Vec<Measure> = asked(breakdown).cloned().collect();
+    let columns = document::needed(&measures);
     let overlaps = breakdown.by.iter().any(Key::is_multiple);
     let split = Split {
         by: &breakdown.by,
@@ -251,7 +248,8 @@ pub async fn stats(
                 breakdown,
                 meaning: &known,
             };
-            grouped(groups, &making, &columns, request).await
+            groups.check_columns(&columns, |missing| telling(&measures, missing))?;
+            grouped(groups, &making, &columns).await
         },
     );
     let ((groups, total), tallied) = answer.await?;
@@ -261,11 +259,122 @@ pub async fn stats(
         total,
         overlaps,
         usage: usage_of(&tallied),
-        warnings: tallied.warnings.clone(),
+        warnings: warnings(source, &tallied)?,
         read: read(source, &tallied),
         span: span(tallied.projects.values()),
         plans: tallied.explain(),
         skipped: tallied.skipped,
+    })
+}
+
+/// The figures that are asked for, that by which groups are sorted too.
+fn asked(breakdown: &Breakdown) -> impl Iterator<Item = &Measure> {
+    let sorted_by = match &breakdown.sort.by {
+        SortBy::Measure(measure) => Some(measure),
+        SortBy::Key(_) => None,
+    };
+    breakdown.measures.iter().chain(sorted_by)
+}
+
+/// The names of the measures that need one of these columns.
+fn telling(measures: &[Measure], columns: &BTreeSet<TallyColumn>) -> String {
+    let needs = |measure: &&Measure| {
+        let needed = document::needed(std::slice::from_ref(*measure));
+        !needed.is_disjoint(columns)
+    };
+    let names: BTreeSet<String> = (measures.iter().filter(needs))
+        .map(ToString::to_string)
+        .collect();
+    Vec::from_iter(names).join(", ")
+}
+
+/// Tallies of groups of runs, as a file that is a source like any other.
+#[derive(Debug)]
+pub struct Tallies {
+    /// Whose tokens and costs were summed.
+    pub usage: Usage,
+    /// What should be known of them, a sentence each.
+    pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
+    file: File,
+    plans: String,
+}
+
+impl Tallies {
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> &str {
+        &self.plans
+    }
+
+    /// Writes the file.
+    ///
+    /// # Errors
+    ///
+    /// Where the writer fails.
+    pub fn write(&self, out: &mut dyn io::Write) -> io::Result<()> {
+        let mut file = &self.file;
+        file.rewind()?;
+        io::copy(&mut file, out).map(drop)
+    }
+}
+
+/// Makes a tally file: the tallies of groups of runs that a breakdown asks for, with all parts that its
+/// figures need and those of documents; its order and its limit play no part.
+///
+/// # Errors
+///
+/// Those of [`sessions`], and [`Error::Usage`] for facets, which no tally has.
+pub async fn tallies(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    breakdown: &Breakdown,
+) -> Result<Tallies> {
+    if request.facets || breakdown.measures.contains(&Measure::RunFacets) {
+        return Err(Error::Usage {
+            problem: "a tally file has no facets".to_owned(),
+            hint: Some("leave out --facets".to_owned()),
+        });
+    }
+    let mut columns = document::needed(&breakdown.measures);
+    columns.extend(TallyColumn::DOCUMENT);
+    let Breakdown {
+        runs, by, every, ..
+    } = breakdown;
+    let split = Split {
+        by,
+        every: every.as_ref(),
+        columns: &columns,
+        kept: &[],
+        own_feedback: source.feedback().is_none(),
+    };
+    let looked_at = split.read(runs);
+    let answer = engine::split(
+        engine,
+        source,
+        request,
+        runs,
+        &looked_at,
+        async |groups, tallied| {
+            groups.check_columns(&columns, |missing| telling(&breakdown.measures, missing))?;
+            groups.store(&split, request, tallied).await
+        },
+    );
+    let (file, tallied) = answer.await?;
+    Ok(Tallies {
+        usage: usage_of(&tallied),
+        warnings: warnings(source, &tallied)?,
+        read: read(source, &tallied),
+        span: span(tallied.projects.values()),
+        plans: tallied.explain(),
+        skipped: tallied.skipped,
+        file,
     })
 }
 
@@ -274,7 +383,6 @@ async fn grouped(
     groups: &mut engine::Groups<'_>,
     making: &Making<'_>,
     columns: &BTreeSet<TallyColumn>,
-    request: &Request,
 ) -> Result<(Vec<Group>, Group), Stop> {
     let Breakdown { by, every, .. } = making.breakdown;
     let own_feedback = groups.has_own_feedback();
@@ -344,7 +452,7 @@ async fn grouped(
     let mut total = making.total(&total);
     if let Some(every) = every {
         let starts = series.total.keys().copied().collect();
-        let spans = document::spans(every, &request.window, &starts)?;
+        let spans = document::spans(every, groups.window(), &starts)?;
         making.spread_total(&series.total, &mut total, &spans);
         making.spread(series, &mut found, &spans)?;
     }
@@ -418,7 +526,7 @@ pub async fn runs(
     Ok(Runs {
         runs,
         usage: usage_of(&tallied),
-        warnings: tallied.warnings.clone(),
+        warnings: warnings(source, &tallied)?,
         read: read(source, &tallied),
         span: span(tallied.projects.values()),
         plans: tallied.explain(),
@@ -614,6 +722,17 @@ fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
             completion_tokens: has(&[Column::CompletionTokens]),
         },
     })
+}
+
+/// What should be known of an answer's figures.
+fn warnings(source: &Source, tallied: &Tallied) -> Result<Vec<String>> {
+    let mut warnings = tallied.warnings.clone();
+    warnings.extend(unread_feedback(source, tallied));
+    for (id, project) in &tallied.projects {
+        let known = known(*id, project)?;
+        warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
+    }
+    Ok(warnings)
 }
 
 /// What should be known of a project's figures.

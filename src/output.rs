@@ -1,6 +1,6 @@
 //! Output: documents → bytes.
 //!
-//! JSON, JSON lines and CSV are for machines and never round or cut; tables and Markdown are for people.
+//! JSON, JSON lines, CSV and Parquet are for machines and never round or cut; tables and Markdown are for people.
 //! Text that comes from logs is data in all of them: it controls no terminal, is no formula of a
 //! spreadsheet and no markup.
 
@@ -41,6 +41,8 @@ pub enum Format {
     Csv,
     /// A GitHub table, human units.
     Markdown,
+    /// Typed columns, of statistics only.
+    Parquet,
 }
 
 /// How a table is laid out.
@@ -72,7 +74,7 @@ pub struct Lines<'a> {
 ///
 /// # Errors
 ///
-/// Where the writer fails.
+/// Where the writer fails, and for [`Format::Parquet`].
 pub fn write_one(
     out: &mut dyn Write,
     document: &TracerSession,
@@ -86,6 +88,7 @@ pub fn write_one(
         Format::Table => return show::write(out, document, overview, style),
         Format::Csv => csv::write(out, [(document, overview)], style)?,
         Format::Markdown => markdown::write_one(out, document, overview, style)?,
+        Format::Parquet => return Err(untyped()),
     }
     Ok(Vec::new())
 }
@@ -94,7 +97,7 @@ pub fn write_one(
 ///
 /// # Errors
 ///
-/// Where the writer fails.
+/// Where the writer fails, and for [`Format::Parquet`].
 pub fn write_list(
     out: &mut dyn Write,
     lines: &Lines,
@@ -111,8 +114,17 @@ pub fn write_list(
         Format::Table => return list::write(out, lines, style),
         Format::Csv => csv::write(out, lines.pairs(), style)?,
         Format::Markdown => markdown::write_list(out, lines, style)?,
+        Format::Parquet => return Err(untyped()),
     }
     Ok(Vec::new())
+}
+
+/// Documents and runs are no rows of typed columns.
+fn untyped() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "only statistics are written as Parquet",
+    )
 }
 
 impl<'a> Lines<'a> {

@@ -7,6 +7,7 @@ mod facets;
 mod filter;
 mod matching;
 mod split;
+mod stored;
 mod values;
 
 use std::sync::Arc;
@@ -23,16 +24,18 @@ use datafusion::logical_expr::{
 
 use crate::request::Window;
 use crate::runs::{Column, functions};
-use crate::tally::{self, Merge, TallyColumn, TraceTier, part_udaf, sum_udaf};
+use crate::tally::{self, TallyColumn, TraceTier, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use split::TRACE_FAILED;
 pub(crate) use split::{
-    BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, Split, failed_traces, failing, label, of_children,
-    own_usage, populated, told_by, with_facts,
+    BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, Split, built_from, failed_traces, failing, label,
+    of_children, own_usage, populated, tells_usage, told_by, with_facts,
 };
+
+pub(crate) use stored::in_order;
 
 /// The functions of plans, for registration.
 pub(crate) fn functions() -> Vec<Arc<ScalarUDF>> {
@@ -193,19 +196,9 @@ pub(crate) fn feedback(roots: LogicalPlan, records: LogicalPlan) -> Result<Logic
 
 /// Tallies → their sums, one a project.
 pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
-    let merged = TallyColumn::DOCUMENT.iter().map(|column| {
-        let value = ident(column.name());
-        match column.merge() {
-            Merge::Sum => sum_udaf::exact_sum().call(vec![value]),
-            Merge::Max => max(value),
-            Merge::Min => min(value),
-            Merge::Sketch => part_udaf::hdr_merge().call(vec![value]),
-            Merge::Feedback => part_udaf::feedback_merge().call(vec![value]),
-            Merge::Distinct => part_udaf::distinct_merge().call(vec![value]),
-            Merge::Exemplars => part_udaf::exemplars_merge().call(vec![value]),
-        }
-        .alias(column.name())
-    });
+    let merged = TallyColumn::DOCUMENT
+        .iter()
+        .map(|column| stored::merge_of(*column));
     LogicalPlanBuilder::new(tallies)
         .aggregate([ident(tally::PROJECT)], merged)?
         .build()

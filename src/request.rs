@@ -17,6 +17,8 @@ pub use link::LinkTemplate;
 pub use listing::{Listing, RunOrder};
 pub use measure::{Amount, Count, Distinct, Measure, Objective, Quantity, Rate, Statistic};
 
+use std::fmt;
+
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday};
 use chrono_tz::Tz;
 
@@ -160,11 +162,31 @@ impl Window {
         Self::between(self.since_us.max(other.since_us), until)
     }
 
+    /// Whether all of it is before all of another.
+    pub(crate) fn ends_before(&self, other: &Self) -> bool {
+        let ends = self.until_us.zip(other.since_us);
+        ends.is_some_and(|(until, since)| until <= since)
+    }
+
     /// Whether any moment of a closed range may lie inside.
     #[must_use]
     pub fn meets(&self, first_us: i64, last_us: i64) -> bool {
         self.since_us.is_none_or(|since| last_us >= since)
             && self.until_us.is_none_or(|until| first_us < until)
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = time::format_time;
+        match (self.since_us, self.until_us) {
+            (None, None) => f.write_str("at any time"),
+            (Some(since), None) => write!(f, "from {} on", moment(since)),
+            (None, Some(until)) => write!(f, "before {}", moment(until)),
+            (Some(since), Some(until)) => {
+                write!(f, "from {} until before {}", moment(since), moment(until))
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod listing;
 mod pages;
 pub(crate) mod projects;
 mod scan;
+pub(crate) mod tallies;
 mod thrift;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ use uuid::Uuid;
 use crate::error::{Error, Result, SkippedFile};
 use crate::request::Projects;
 use crate::runs::Column;
-use file::Assumed;
+use file::{Assumed, Opened};
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
 
@@ -305,10 +306,12 @@ impl Source {
             .into_iter()
             .map(|(listed, spooled)| file::open(ctx.clone(), listed, spooled, self.assumed));
         let mut opened = futures::stream::iter(opened).buffered(4 * threads);
-        let mut files = Vec::new();
+        let (mut files, mut tallies) = (Vec::new(), Vec::new());
         while let Some(file) = opened.next().await {
             match file {
-                Ok(file) => files.extend(file.map(Arc::new)),
+                Ok(Opened::Runs(file)) => files.push(Arc::new(file)),
+                Ok(Opened::Tallies(file)) => tallies.push(Arc::new(file)),
+                Ok(Opened::Nothing) => {}
                 Err(Error::BadInput { path, problem }) if self.skips_bad_files() => {
                     skipped.push(SkippedFile { path, problem });
                 }
@@ -316,7 +319,7 @@ impl Source {
             }
         }
         dedup::mark(&mut files, &self.listed, self.dedup)?;
-        Ok(Files { files })
+        Ok(Files { files, tallies })
     }
 }
 

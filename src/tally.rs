@@ -99,6 +99,18 @@ pub enum TraceTier {
 
 /// The column that says which project a row's tally is of.
 pub(crate) const PROJECT: &str = "session_id";
+/// The column of the first moment of a row's span of time, where a file has these.
+pub(crate) const START: &str = "start";
+/// The column that says in which rows each run counts once, where it can be in several groups.
+pub(crate) const COUNTS_ONCE: &str = "counts_once";
+
+/// The column of a key's labels: called as the key is, unless a column of tallies is.
+pub(crate) fn key_column(key: &str) -> String {
+    match TallyColumn::named(key) {
+        Some(_) => format!("key.{key}"),
+        None => key.to_owned(),
+    }
+}
 
 /// How a column of tallies merges.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,6 +219,14 @@ const N_OF_DOCUMENT: usize = 16;
 impl TallyColumn {
     /// Those that a document needs.
     pub(crate) const DOCUMENT: &[Self] = Self::ALL.split_at(N_OF_DOCUMENT).0;
+
+    /// The column of a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL
+            .iter()
+            .find(|column| column.name() == name)
+            .copied()
+    }
 
     pub(crate) fn data_type(self) -> DataType {
         match self.merge() {

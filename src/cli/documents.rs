@@ -38,6 +38,7 @@ impl DocumentArgs {
         write: impl FnOnce(&Sessions, &mut dyn Write, Format, &Style) -> io::Result<Vec<String>>,
     ) -> Result<Exit, Error> {
         let mut question = self.question.read(given)?;
+        question.refuse_parquet()?;
         let request = &mut question.request;
         request.stats = !self.no_stats;
         match scope {

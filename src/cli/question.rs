@@ -223,6 +223,8 @@ enum FormatArg {
     Csv,
     #[value(alias = "markdown")]
     Md,
+    /// Typed columns; for statistics only.
+    Parquet,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -260,11 +262,33 @@ pub(super) struct Question {
     began: Instant,
 }
 
+impl Question {
+    /// Refuses Parquet where the answer is no table of figures.
+    pub(super) fn refuse_parquet(&self) -> Result<(), Error> {
+        if self.format != Format::Parquet {
+            return Ok(());
+        }
+        Err(Error::Usage {
+            problem: "only statistics are written as Parquet".to_owned(),
+            hint: Some(
+                "`runtally stats -g project -o FILE.parquet` has those of projects".to_owned(),
+            ),
+        })
+    }
+}
+
 impl QuestionArgs {
     /// Reads the flags, and says with `-v` what came from where.
     pub(super) fn read(&self, given: &ArgMatches) -> Result<Question, Error> {
         let began = Instant::now();
         set_color(self.color);
+        let format = self.format();
+        if format == Format::Parquet && self.output.is_none() && io::stdout().is_terminal() {
+            return Err(Error::Usage {
+                problem: "a terminal cannot show Parquet".to_owned(),
+                hint: Some("give -o FILE.parquet".to_owned()),
+            });
+        }
         let config = Config::read()?;
         let zone = self.zone(given, &config)?;
         let request = Request {
@@ -293,7 +317,7 @@ impl QuestionArgs {
         }
         Ok(Question {
             request,
-            format: self.format(),
+            format,
             zone,
             config,
             began,
@@ -463,6 +487,7 @@ impl QuestionArgs {
             FormatArg::Table => Format::Table,
             FormatArg::Csv => Format::Csv,
             FormatArg::Md => Format::Markdown,
+            FormatArg::Parquet => Format::Parquet,
             FormatArg::Auto => match &self.output {
                 None if io::stdout().is_terminal() => Format::Table,
                 None => Format::Json,
@@ -471,6 +496,7 @@ impl QuestionArgs {
                     Some("md" | "markdown") => Format::Markdown,
                     Some("jsonl" | "ndjson") => Format::Jsonl,
                     Some("txt") => Format::Table,
+                    Some("parquet") => Format::Parquet,
                     _ => Format::Json,
                 },
             },

@@ -64,6 +64,7 @@ struct ListArgs {
 impl Runs {
     pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
         let question = self.question.read(given)?;
+        question.refuse_parquet()?;
         if question.request.facets {
             return Err(Error::Usage {
                 problem: "runs have no facets".to_owned(),

@@ -10,12 +10,12 @@ use runtally::request::{Amount, Count, Quantity, SortBy, Statistic};
 use runtally::tally::sketch::Quantile;
 use runtally::{
     Breakdown, CostFormat, Error, Every, Figure, Key, Measure, Objective, Population, SkippedFile,
-    Sort, Stats as Answered,
+    Sort, Stats as Answered, Tallies,
 };
 
 use super::Exit;
 use super::face::aside;
-use super::question::{OUTPUT, QuestionArgs};
+use super::question::{OUTPUT, Question, QuestionArgs};
 use super::summary::{Answer, BOUND, Summary, usage_rule};
 
 const SPLIT: &str = "Which runs, split how";
@@ -44,6 +44,9 @@ const MANUAL: &str = "Examples:
   What serving each customer costs a week, as a sheet:
     runtally stats exports/ --group-by metadata.customer --every week \\
       --select cost,traces --output customers.csv
+  Tallies of a month, to keep when its exports are gone:
+    runtally stats exports/ --group-by model --every 1d --period 2026-10 \\
+      --with-sketches -o tallies/2026-10.parquet
   Errors and feedback a week, and whether an objective is met:
     runtally stats exports/ --every week --select traces,errors,feedback \\
       --slo 'latency<15s:99%'
@@ -64,7 +67,15 @@ Filters choose the runs that count: traces by their root, with --runs the runs t
 JSON is one object as POST /runs/stats answers it, or an object group → such an object, nested where \
 there are several keys; with --every an array of objects with start and end is in its place. JSON lines \
 and CSV have a row a group, with --every a row a group and bucket; CSV ends with the total's, called \
-(total).";
+(total). Parquet has the same rows in typed columns, without the total: counts and tokens as integers, \
+dollars as decimals, durations as seconds, times in UTC, feedback as JSON; of groups without a value the \
+key is null, and with --limit a column is_other says which row is that of the groups beyond it.
+
+With --with-sketches the file has, in place of figures, the tallies that they are told from, of each \
+project, group and bucket. Such a tally file is a source: list, show and stats merge several of them, also \
+with exports beside them, and answer as the exports would, long after these are gone. They refuse what \
+cannot be told from it: other runs or filters, further keys, other buckets than such as consist of its own, \
+figures that were not selected; and files that were made from the same runs.";
 
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES, after_long_help = MANUAL)]
@@ -81,6 +92,11 @@ pub(super) struct Stats {
     /// Leaves out the total below the groups.
     #[arg(long, help_heading = OUTPUT)]
     no_total: bool,
+
+    /// Writes the tallies themselves, from which figures are told: a Parquet file that is a source like
+    /// any other.
+    #[arg(long, conflicts_with = "limit", help_heading = OUTPUT)]
+    with_sketches: bool,
 }
 
 /// Which runs are looked at, and how they are split.
@@ -152,6 +168,9 @@ impl Stats {
         if self.question.is_verbose() {
             aside(&format!("runs: {}", breakdown.runs));
         }
+        if self.with_sketches {
+            return self.write_tallies(given, &question, &breakdown);
+        }
         self.question.answer(
             given,
             &question,
@@ -172,11 +191,44 @@ impl Stats {
     }
 }
 
+impl Stats {
+    fn write_tallies(
+        &self,
+        given: &ArgMatches,
+        question: &Question,
+        breakdown: &Breakdown,
+    ) -> Result<Exit, Error> {
+        if question.format != Format::Parquet {
+            return Err(Error::Usage {
+                problem: "--with-sketches: tallies are written as Parquet only".to_owned(),
+                hint: Some("give -o FILE.parquet".to_owned()),
+            });
+        }
+        let runs = breakdown.runs.clone();
+        self.question.answer(
+            given,
+            question,
+            async |engine, source, request| {
+                let tallies = runtally::tallies(engine, source, request, breakdown).await?;
+                Ok(Made { tallies, runs })
+            },
+            |made, out, _, _| made.tallies.write(out).map(|()| Vec::new()),
+        )
+    }
+}
+
+/// A tally file, and which runs it is of.
+struct Made {
+    tallies: Tallies,
+    runs: Population,
+}
+
 impl SplitArgs {
     /// What is asked, with these measures and those that are needed beside them.
     fn breakdown(&self, shown: Vec<Measure>, zone: Tz) -> Result<Breakdown, Error> {
         let keys = self.group_by.iter().map(|key| key.trim().parse());
         let by: Vec<Key> = keys.collect::<Result<_, _>>()?;
+        let by = each_once(by.into_iter());
         let sort = self.sort.as_ref().map(|text| Sort::parse(text, &by));
         let sort = sort.transpose()?.unwrap_or_else(Sort::by_runs);
         let week_start = weekday(&self.week_start)?;
@@ -245,7 +297,7 @@ impl FigureArgs {
 /// The measures that are shown where none is chosen.
 fn usual(format: Format, facets: bool) -> Vec<Measure> {
     match format {
-        Format::Json | Format::Jsonl => {
+        Format::Json | Format::Jsonl | Format::Parquet => {
             let mut measures = Measure::run_stats();
             measures.retain(|measure| facets || *measure != Measure::RunFacets);
             measures
@@ -299,11 +351,11 @@ fn chosen(names: &[String]) -> Result<Vec<Measure>, Error> {
     Ok(chosen)
 }
 
-fn each_once(measures: impl Iterator<Item = Measure>) -> Vec<Measure> {
+fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
     let mut each = Vec::new();
-    for measure in measures {
-        if !each.contains(&measure) {
-            each.push(measure);
+    for one in all {
+        if !each.contains(&one) {
+            each.push(one);
         }
     }
     each
@@ -373,6 +425,37 @@ impl Answer for Answered {
             read: self.read,
             span: self.span,
             asides: overlap(self).into_iter().collect(),
+            hints: Vec::new(),
+        }
+    }
+}
+
+impl Answer for Made {
+    fn with_costs_as(self, _: CostFormat) -> Self {
+        self
+    }
+
+    fn explain(&self) -> String {
+        self.tallies.explain().to_owned()
+    }
+
+    fn warnings(&self) -> &[String] {
+        &self.tallies.warnings
+    }
+
+    fn skipped(&self) -> &[SkippedFile] {
+        &self.tallies.skipped
+    }
+
+    fn summary(&self) -> Summary {
+        let usage = usage_rule(self.tallies.usage, &self.runs);
+        Summary {
+            n: None,
+            noun: self.runs.noun(),
+            facts: usage.map(str::to_owned).into_iter().collect(),
+            read: self.tallies.read,
+            span: self.tallies.span,
+            asides: Vec::new(),
             hints: Vec::new(),
         }
     }

@@ -26,7 +26,7 @@ use uuid::Uuid;
 use super::{Engine, Failure, Joins, bad_data, by_project, cause, message, scan};
 use crate::error::{Error, Result, SkippedFile};
 use crate::plan::{self, RunFilter};
-use crate::request::{Projects, Request, Usage, Window};
+use crate::request::{Population, Projects, Request, Usage, Window};
 use crate::runs::Column;
 use crate::source::projects::FeedbackRecord;
 use crate::source::{self, Facts, Files, Newest, Source, Wanted};
@@ -119,11 +119,16 @@ async fn attempt_all(
 ) -> Result<Tallied, Stop> {
     let looked_at = plan::FACETED.iter().filter(|_| request.facets);
     let looked_at = looked_at.copied().collect();
-    let opened = open(engine, source, request, looked_at, skipped).await?;
+    let runs = Population::Traces;
+    let opened = open(engine, source, request, &runs, looked_at, skipped).await?;
     let (mut question, mut tallied) = opened;
     if request.stats && !tallied.projects.is_empty() {
-        tallied.n_files = question.files.wanted(&question.roots).count();
-        question.statistics(source, request, &mut tallied).await?;
+        tallied.n_files = question.files.n_wanted(&[&question.roots]);
+        if question.files.has_runs() {
+            question.statistics(source, request, &mut tallied).await?;
+        }
+        question.settle_usage(request, &runs, &mut tallied)?;
+        question.add_stored(request, &mut tallied).await?;
     }
     tallied.plans = question.plans;
     Ok(tallied)
@@ -135,6 +140,7 @@ pub(super) async fn open<'e>(
     engine: &'e Engine,
     source: &Source,
     request: &Request,
+    runs: &Population,
     mut looked_at: BTreeSet<Column>,
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<(Question<'e>, Tallied), Stop> {
@@ -164,6 +170,8 @@ pub(super) async fn open<'e>(
             newest: None,
         },
         window: request.window,
+        covered: request.window,
+        of_runs: BTreeSet::new(),
         filters: Filters {
             of_root,
             of_any: None,
@@ -189,13 +197,14 @@ pub(super) async fn open<'e>(
     }
     let only = chosen(source, &request.projects, named, &mut facts)?;
     question.roots.projects = only.map(|id| BTreeSet::from([id]));
+    question.fit_tallies(source, request, runs, &facts)?;
     let projects = facts
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
     let tallied = Tallied {
         n_files: 0,
-        warnings: question.files.warnings(&looked_at),
+        warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
         skipped: question.files.left_out(),
         projects,
         plans: Vec::new(),
@@ -243,6 +252,10 @@ pub(super) struct Question<'a> {
     pub(super) roots: Wanted,
     /// When the traces start that are asked for.
     pub(super) window: Window,
+    /// The same; where nothing is asked for that of the tally files, if there are no others.
+    pub(super) covered: Window,
+    /// The projects of which there are files of runs.
+    pub(super) of_runs: BTreeSet<Uuid>,
     pub(super) filters: Filters,
     /// Memory set aside for where the newest records stand.
     reserved: Vec<MemoryReservation>,
@@ -340,6 +353,10 @@ impl Question<'_> {
         let mut facts = self.files.proven();
         let scanned = self.step(Files::unproven, Files::scanned).await?;
         for (project, more) in scanned {
+            facts.entry(project).or_default().add(more);
+        }
+        self.of_runs = facts.keys().copied().collect();
+        for (project, more) in self.files.told() {
             facts.entry(project).or_default().add(more);
         }
         Ok(facts)

@@ -17,10 +17,10 @@ use crate::error::{Error, Result};
 use crate::plan::{self, RunFilter, Split};
 use crate::request::{Key, Listing, Population, Request, Usage, Window};
 use crate::runs::Column;
+use crate::source::tallies::{Origin, WantedTallies};
 use crate::source::{Files, Source, Wanted};
 use crate::tally::facets::Facets;
-use crate::tally::{Parts, Rows, Tally};
-use crate::traces::USAGE;
+use crate::tally::{Parts, Rows, Tally, TallyColumn};
 
 /// A group, and what is known of its runs.
 #[derive(Debug)]
@@ -55,8 +55,9 @@ pub(crate) struct RunRow {
 
 /// A question about groups, settled.
 pub(crate) struct Groups<'a> {
-    question: Question<'a>,
+    pub(super) question: Question<'a>,
     runs: &'a Population,
+    projects: BTreeSet<Uuid>,
     /// The parts of the runs whose usage is counted alike.
     parts: Vec<Units>,
     /// The runs of a filter's root and of a trace's failures, whatever the window.
@@ -64,7 +65,9 @@ pub(crate) struct Groups<'a> {
     /// Those that may be children of the runs.
     children: Wanted,
     filter: Option<RunFilter>,
-    records: Option<BySubject>,
+    pub(super) records: Option<BySubject>,
+    /// The files of runs that are read, and those that tally files were made from.
+    pub(super) origins: Vec<Origin>,
 }
 
 /// Runs that are counted alike.
@@ -98,7 +101,7 @@ pub(crate) async fn split<T>(
     loop {
         let attempt = async {
             let looked_at = looked_at.iter().copied().collect();
-            let opened = open(engine, source, request, looked_at, &mut skipped).await?;
+            let opened = open(engine, source, request, runs, looked_at, &mut skipped).await?;
             let (question, mut tallied) = opened;
             let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
             let answer = ask(&mut groups, &tallied).await?;
@@ -125,7 +128,8 @@ impl<'a> Groups<'a> {
         runs: &'a Population,
         tallied: &mut Tallied,
     ) -> Result<Self, Stop> {
-        let projects: BTreeSet<Uuid> = tallied.projects.keys().copied().collect();
+        let all = tallied.projects.keys().copied();
+        let projects: BTreeSet<Uuid> = all.filter(|id| question.of_runs.contains(id)).collect();
         let wanted = |window: Window, only_roots: bool| Wanted {
             window,
             projects: Some(projects.clone()),
@@ -154,6 +158,7 @@ impl<'a> Groups<'a> {
                 Usage::Roots
             };
         }
+        question.settle_usage(request, runs, tallied)?;
         let filter = request.filter.as_ref().filter(|_| !is_of_traces);
         let filter = filter.and_then(RunFilter::of_any_run);
         let window = match &filter {
@@ -190,6 +195,7 @@ impl<'a> Groups<'a> {
         counted.await?;
         let all_wanted: Vec<&Wanted> = parts.iter().map(|part| &part.wanted).collect();
         tallied.n_files = question.files.n_wanted(&all_wanted);
+        let origins = question.files.origins(&all_wanted);
         if !is_of_traces {
             // What is asked of the root alone.
             question.filters.of_root = RunFilter::of_all(&request.trace_filter);
@@ -201,12 +207,28 @@ impl<'a> Groups<'a> {
         Ok(Self {
             question,
             runs,
+            projects: tallied.projects.keys().copied().collect(),
             parts,
             all,
             children,
             filter,
             records,
+            origins,
         })
+    }
+
+    /// When the runs start that groups are of; where no window is asked for, that of the tally files.
+    pub(crate) fn window(&self) -> &Window {
+        &self.question.covered
+    }
+
+    /// Refuses what tally files do not have of these columns: `what` says what that is.
+    pub(crate) fn check_columns(
+        &self,
+        columns: &BTreeSet<TallyColumn>,
+        what: impl Fn(&BTreeSet<TallyColumn>) -> String,
+    ) -> Result<()> {
+        self.question.files.check_columns(columns, what)
     }
 
     /// Makes one pass: `read` gets every group, in no order, each once.
@@ -215,11 +237,11 @@ impl<'a> Groups<'a> {
         split: &Split<'_>,
         read: impl Fn(&mut T, GroupRow) -> Result<()>,
     ) -> Result<T, Stop> {
+        self.question.files.check_split(split.by, split.every)?;
         let n_labels = split.by.len();
-        let plan = |units| split.tally(units);
         let read =
             |sum: &mut T, batch: &RecordBatch| read_groups(batch, n_labels, |row| read(sum, row));
-        self.execute(split, plan, read).await
+        self.execute(|asked| asked.tallies(split), read).await
     }
 
     /// The first runs in an order: `read` gets one after another.
@@ -228,6 +250,7 @@ impl<'a> Groups<'a> {
         listing: &Listing,
         read: impl Fn(&mut T, RunRow),
     ) -> Result<T, Stop> {
+        self.question.files.refuse_of_tallies("runs")?;
         let split = Split {
             by: &[],
             every: None,
@@ -235,12 +258,12 @@ impl<'a> Groups<'a> {
             kept: plan::LISTED,
             own_feedback: self.has_own_feedback(),
         };
-        let plan = |units| split.list(units, listing);
         let read = |sum: &mut T, batch: &RecordBatch| {
             read_runs(batch, |run| read(sum, run));
             Ok(())
         };
-        self.execute(&split, plan, read).await
+        self.execute(|asked| split.list(asked.units(&split)?, listing), read)
+            .await
     }
 
     /// The facets of each group. Those of a trace are its root's.
@@ -248,6 +271,7 @@ impl<'a> Groups<'a> {
         &mut self,
         by: &[Key],
     ) -> Result<BTreeMap<Vec<Option<String>>, Facets>, Stop> {
+        self.question.files.refuse_of_tallies("facets")?;
         let split = Split {
             by,
             every: None,
@@ -271,42 +295,48 @@ impl<'a> Groups<'a> {
             }
             Ok(())
         };
-        self.execute(&split, |units| split.facets(units), read)
+        self.execute(|asked| split.facets(asked.units(&split)?), read)
             .await
     }
 
-    async fn execute<T: Default>(
+    /// Executes a plan over the question's files, if there is one, and reads its rows.
+    pub(super) async fn execute<T: Default>(
         &mut self,
-        split: &Split<'_>,
-        plan: impl Fn(Vec<LogicalPlan>) -> Result<Option<LogicalPlan>, DataFusionError>,
+        plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
         let Self {
             question,
             runs,
+            projects,
             parts,
             all,
             children,
             filter,
             records,
+            origins: _,
         } = self;
         let (filters, window) = (question.filters.clone(), question.window);
         let plan = |files: &Files| {
-            let asked = Asked {
+            plan(&Asked {
                 files,
                 filters: &filters,
-                split,
                 runs,
+                projects,
+                parts,
                 window: &window,
                 all,
                 children,
                 filter: filter.as_ref(),
                 records: records.as_ref(),
-            };
-            let units = parts.iter().map(|part| asked.units(part));
-            plan(units.collect::<Result<Vec<_>, DataFusionError>>()?)
+            })
         };
         question.step(plan, |_, sum, batch| read(sum, batch)).await
+    }
+
+    /// Which runs there are.
+    pub(super) fn runs(&self) -> &Population {
+        self.runs
     }
 
     /// Whether feedback is the runs' own.
@@ -316,11 +346,12 @@ impl<'a> Groups<'a> {
 }
 
 /// What a pass asks of some files.
-struct Asked<'a> {
+pub(super) struct Asked<'a> {
     files: &'a Files,
     filters: &'a Filters,
-    split: &'a Split<'a>,
     runs: &'a Population,
+    projects: &'a BTreeSet<Uuid>,
+    parts: &'a [Units],
     /// When traces start that are asked for.
     window: &'a Window,
     all: &'a Wanted,
@@ -330,32 +361,54 @@ struct Asked<'a> {
 }
 
 impl Asked<'_> {
+    /// The tallies of the groups of all runs, those in tally files too; `None` where there is no run.
+    pub(super) fn tallies(
+        &self,
+        split: &Split<'_>,
+    ) -> Result<Option<LogicalPlan>, DataFusionError> {
+        let of_runs = split.tally(self.units(split)?)?;
+        let wanted = WantedTallies {
+            projects: self.projects,
+            by: split.by,
+            columns: split.columns,
+        };
+        let Some(stored) = self.files.tallies(&wanted)? else {
+            return Ok(of_runs);
+        };
+        let stored = split.stored(stored)?;
+        split.merged(of_runs.into_iter().chain([stored]).collect())
+    }
+
+    /// The runs of each kind with their labels.
+    fn units(&self, split: &Split<'_>) -> Result<Vec<LogicalPlan>, DataFusionError> {
+        let parts = self.parts.iter();
+        parts.map(|part| self.units_of(part, split)).collect()
+    }
+
     /// Some of the runs with their labels.
-    fn units(&self, units: &Units) -> Result<LogicalPlan, DataFusionError> {
-        let mut columns = self.split.read(self.runs);
-        if self.split.asks_for_failed_traces() {
+    fn units_of(&self, units: &Units, split: &Split<'_>) -> Result<LogicalPlan, DataFusionError> {
+        let mut columns = split.read(self.runs);
+        if split.asks_for_failed_traces() {
             add(&mut columns, &plan::TRACED);
         }
         match units.kind {
             Kind::Roots => {
                 let roots = self.filters.roots(self.files, &columns, &units.wanted)?;
-                self.split.roots(self.with_more(roots)?)
+                split.roots(self.with_more(split, roots)?)
             }
             Kind::Built => {
-                add(&mut columns, &crate::traces::KEY);
-                add(&mut columns, &[Column::StartTime, Column::RunType]);
-                add(&mut columns, &USAGE);
+                add(&mut columns, &plan::built_from());
                 let runs = self.filters.runs(self.files, &columns, &units.wanted)?;
-                self.split.built(self.with_more(runs)?, self.window)
+                split.built(self.with_more(split, runs)?, self.window)
             }
             Kind::Runs | Kind::OwnUsage => {
                 add(&mut columns, &plan::told_by(self.runs));
-                let of_root = self.of_root();
+                let of_root = self.of_root(split);
                 let is_joined = !of_root.is_empty();
                 if is_joined || !self.filters.is_empty() {
                     add(&mut columns, &plan::TRACED);
                 }
-                let is_used = columns.iter().any(|column| USAGE.contains(column));
+                let is_used = plan::tells_usage(&columns);
                 if is_used && units.kind == Kind::OwnUsage {
                     add(&mut columns, &[Column::Id]);
                 }
@@ -369,7 +422,7 @@ impl Asked<'_> {
                         .of_their_traces(self.files, runs, &read, self.all)?;
                 }
                 if is_joined {
-                    runs = plan::with_facts(runs, self.facts_of_roots(&of_root)?)?;
+                    runs = plan::with_facts(runs, self.facts_of_roots(split, &of_root)?)?;
                 }
                 if let Some(filter) = self.filter {
                     runs = filter.kept(runs)?;
@@ -379,20 +432,24 @@ impl Asked<'_> {
                     let children = self.files.runs(&plan::of_children(), self.children)?;
                     runs = plan::own_usage(runs, children)?;
                 }
-                self.split.runs(self.with_more(runs)?)
+                split.runs(self.with_more(split, runs)?)
             }
         }
     }
 
     /// The columns of roots that keys or a filter read.
-    fn of_root(&self) -> Vec<Column> {
+    fn of_root(&self, split: &Split<'_>) -> Vec<Column> {
         let of_filter = self.filter.map(RunFilter::of_root).unwrap_or_default();
-        let mut columns = self.split.read_of_roots();
+        let mut columns = split.read_of_roots();
         add(&mut columns, of_filter);
         columns
     }
 
-    fn facts_of_roots(&self, columns: &[Column]) -> Result<LogicalPlan, DataFusionError> {
+    fn facts_of_roots(
+        &self,
+        split: &Split<'_>,
+        columns: &[Column],
+    ) -> Result<LogicalPlan, DataFusionError> {
         let mut read = columns.to_vec();
         add(&mut read, &plan::TRACED);
         let roots = Wanted {
@@ -400,20 +457,24 @@ impl Asked<'_> {
             ..self.all.clone()
         };
         let mut roots = self.files.runs(&read, &roots)?;
-        if self.split.asks_for_feedback() {
+        if split.asks_for_feedback() {
             roots = self.with_feedback(roots)?;
         }
         let of_filter = self.filter.map(RunFilter::of_root).unwrap_or_default();
-        self.split.facts_of_roots(roots, of_filter)
+        split.facts_of_roots(roots, of_filter)
     }
 
     /// Runs with what is asked of them beside their own columns.
-    fn with_more(&self, mut runs: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
-        if self.split.asks_for_failed_traces() {
+    fn with_more(
+        &self,
+        split: &Split<'_>,
+        mut runs: LogicalPlan,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        if split.asks_for_failed_traces() {
             let all = self.files.runs(&plan::failing(), self.all)?;
             runs = plan::with_facts(runs, plan::failed_traces(all)?)?;
         }
-        if self.split.asks_for_feedback() {
+        if split.asks_for_feedback() {
             runs = self.with_feedback(runs)?;
         }
         Ok(runs)
@@ -444,7 +505,7 @@ fn add(columns: &mut Vec<Column>, more: &[Column]) {
 }
 
 /// Rows of [`Split::tally`].
-fn read_groups(
+pub(super) fn read_groups(
     batch: &RecordBatch,
     n_labels: usize,
     mut read: impl FnMut(GroupRow) -> Result<()>,

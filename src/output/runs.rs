@@ -6,7 +6,7 @@ mod table;
 
 use std::io::{self, Write};
 
-use super::{Format, Style, json};
+use super::{Format, Style, json, untyped};
 use crate::document::RunLine;
 use crate::request::Listing;
 
@@ -23,7 +23,7 @@ pub struct Listed<'a> {
 ///
 /// # Errors
 ///
-/// Where the writer fails.
+/// Where the writer fails, and for [`Format::Parquet`].
 pub fn write_runs(
     out: &mut dyn Write,
     answer: &Listed,
@@ -40,6 +40,7 @@ pub fn write_runs(
         Format::Table => return table::write(out, answer, style),
         Format::Csv => sheet::write(out, answer, style)?,
         Format::Markdown => table::write_markdown(out, answer, style)?,
+        Format::Parquet => return Err(untyped()),
     }
     Ok(Vec::new())
 }

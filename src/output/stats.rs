@@ -1,4 +1,4 @@
-//! Statistics of groups of runs: JSON and CSV for machines, tables and Markdown for people.
+//! Statistics of groups of runs: JSON, CSV and Parquet for machines, tables and Markdown for people.
 //!
 //! What a group is called comes from logs. Where it would read like one of the names that are given here
 //! it is set in quotes, so that no two groups are called the same.
@@ -7,6 +7,7 @@ mod columns;
 mod records;
 mod sheet;
 mod table;
+mod typed;
 
 use std::borrow::Cow;
 use std::io::{self, Write};
@@ -19,6 +20,16 @@ use crate::request::{Breakdown, Count, Measure};
 const NONE: &str = "(none)";
 const OTHER: &str = "(other)";
 const TOTAL: &str = "(total)";
+
+/// What an objective has a column for.
+const ATTAINMENT: [&str; 6] = [
+    "target",
+    "good",
+    "total",
+    "attained",
+    "budget_left",
+    "worst",
+];
 
 /// What an answer has for an output of statistics.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +63,7 @@ pub fn write_stats(
         Format::Table => return table::write(out, answer, style),
         Format::Csv => sheet::write(out, answer, style)?,
         Format::Markdown => table::write_markdown(out, answer, style)?,
+        Format::Parquet => typed::write(out, answer)?,
     }
     Ok(Vec::new())
 }
@@ -85,6 +97,16 @@ impl<'a> Groups<'a> {
         whole
             .into_iter()
             .chain(buckets.map(|bucket| (Some(bucket), bucket.figures.as_slice())))
+    }
+}
+
+/// The names of a measure's columns where each has one value.
+fn names(measure: &Measure) -> Vec<String> {
+    let name = measure.to_string();
+    match measure {
+        Measure::Objective(_) => ATTAINMENT.map(|part| format!("{name}_{part}")).into(),
+        Measure::Distinct(_) => vec![name.clone(), format!("{name}_is_approximate")],
+        _ => vec![name],
     }
 }
 

@@ -93,36 +93,25 @@ pub(crate) fn of_same_traces(
     others: LogicalPlan,
     columns: &[Column],
 ) -> Result<LogicalPlan> {
-    const PROJECT: &str = "@project of trace";
     const TRACE: &str = "@trace";
-    const OTHER_PROJECT: &str = "@other project";
     const OTHER: &str = "@other trace";
     let own = columns.iter().map(|column| ident(column.name()));
     let runs = LogicalPlanBuilder::new(runs)
-        .project(own.chain([
-            ident(Column::SessionId.name()).alias(PROJECT),
-            needed_key().alias(TRACE),
-        ]))?
+        .project(own.chain([trace_bits().alias(TRACE)]))?
         .build()?;
     let others = LogicalPlanBuilder::new(others)
-        .project([
-            ident(Column::SessionId.name()).alias(OTHER_PROJECT),
-            needed_key().alias(OTHER),
-        ])?
+        .project([trace_bits().alias(OTHER)])?
         .build()?;
     LogicalPlanBuilder::new(others)
-        .join(
-            runs,
-            JoinType::RightSemi,
-            (vec![OTHER_PROJECT, OTHER], vec![PROJECT, TRACE]),
-            None,
-        )?
+        .join(runs, JoinType::RightSemi, (vec![OTHER], vec![TRACE]), None)?
         .project(columns.iter().map(|column| ident(column.name())))?
         .build()
 }
 
-pub(super) fn needed_key() -> Expr {
-    functions::needed(traces::key(), Column::TraceId.name())
+/// The bits of the trace that a run belongs to, which must say which that is.
+pub(super) fn trace_bits() -> Expr {
+    let trace = functions::needed(traces::key(), Column::TraceId.name());
+    functions::run_bits(ident(Column::SessionId.name()), trace)
 }
 
 /// Between which moments the runs start that a condition keeps, as far as it says so plainly.

@@ -13,7 +13,7 @@ use datafusion::functions::core::expr_fn::{coalesce, nullif};
 use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
-use super::filter::needed_key;
+use super::filter::trace_bits;
 use super::{measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, Window};
 use crate::runs::{Column, functions};
@@ -37,6 +37,8 @@ pub(crate) struct Split<'a> {
 
 /// The column of a group's span of time: its first moment.
 pub(crate) const BUCKET: &str = "@bucket";
+/// Whether the unit's root carries usage without being an LLM call.
+const COMPOSITE: &str = "@composite";
 /// Whether any run of the unit's trace failed; null where none did.
 pub(super) const TRACE_FAILED: &str = "@trace_failed";
 /// The feedback of records, JSON text like that of the runs' own.
@@ -140,7 +142,7 @@ impl Split<'_> {
     pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
         let keys = self.by.iter().enumerate();
         let labels = keys.map(|(place, key)| self.label(key).alias(label(place)));
-        self.labelled(roots, labels.collect())
+        self.labelled(roots, labels.collect(), traces::is_composite())
     }
 
     /// Runs with their labels; the roots' come with them, as [`Self::facts_of_roots`] has them.
@@ -149,7 +151,7 @@ impl Split<'_> {
             Key::Root(key) => from_text(ident(label(place)), key).alias(label(place)),
             key => self.label(key).alias(label(place)),
         });
-        self.labelled(runs, labels.collect())
+        self.labelled(runs, labels.collect(), lit(false))
     }
 
     /// What is asked of roots, as facts of their traces: labels as text, and columns for a filter.
@@ -177,9 +179,7 @@ impl Split<'_> {
     pub(crate) fn built(&self, runs: LogicalPlan, window: &Window) -> Result<LogicalPlan> {
         let mut kept: BTreeSet<Column> = self.measured().into_iter().collect();
         kept.extend(self.kept);
-        kept.extend(traces::KEY);
-        kept.extend([Column::StartTime, Column::RunType]);
-        kept.extend(USAGE);
+        kept.extend(built_from());
         let kept: Vec<Column> = kept.into_iter().collect();
         // A trace without its root has no label but its project.
         let keys = self.by.iter().enumerate();
@@ -205,18 +205,34 @@ impl Split<'_> {
             Key::Project => self.label(key).alias(label(place)),
             key => from_text(ident(label(place)), key).alias(label(place)),
         });
-        self.labelled(traces.build()?, labels.collect())
+        self.labelled(
+            traces.build()?,
+            labels.collect(),
+            ident(traces::IS_COMPOSITE),
+        )
     }
 
-    /// Narrows units to their labels, their span of time and what is tallied.
-    fn labelled(&self, units: LogicalPlan, labels: Vec<Expr>) -> Result<LogicalPlan> {
+    /// Narrows units to their labels, their span of time and what is tallied. `composite` is whether one
+    /// carries usage without being an LLM call.
+    fn labelled(
+        &self,
+        units: LogicalPlan,
+        labels: Vec<Expr>,
+        composite: Expr,
+    ) -> Result<LogicalPlan> {
         let bucket = self
             .every
             .map(|every| values::bucket(ident(Column::StartTime.name()), every).alias(BUCKET));
         let measured = self.measured();
         let measured = measured.iter().map(|column| ident(column.name()));
         let more = self.more();
-        let all = labels.into_iter().chain(bucket).chain(measured);
+        let is_asked = self.columns.contains(&TallyColumn::NCompositeUsage);
+        let composite = is_asked.then(|| composite.alias(COMPOSITE));
+        let all = labels
+            .into_iter()
+            .chain(bucket)
+            .chain(composite)
+            .chain(measured);
         let mut all: Vec<Expr> = all.chain(more.iter().map(|name| ident(*name))).collect();
         if all.is_empty() {
             // Rows need a column to be counted.
@@ -275,7 +291,7 @@ impl Split<'_> {
         let labels = (0..self.by.len()).map(|place| ident(label(place)));
         let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
         let feedback = ident(Column::FeedbackStats.name());
-        let composite = lit(false);
+        let composite = ident(COMPOSITE);
         let mut fields = plan.schema().fields().iter();
         let is_summed = fields.any(|field| {
             let is_usage = |column: &Column| column.name() == field.name();
@@ -533,20 +549,16 @@ fn inputs(column: TallyColumn) -> Vec<Column> {
     }
 }
 
-const FACT_PROJECT: &str = "@project of fact";
+/// The trace that facts are of.
 const FACT_TRACE: &str = "@trace of fact";
 
 /// Facts of traces, a row each: of several rows of one trace the greatest values.
 fn facts(rows: LogicalPlan, columns: &[(String, Expr)]) -> Result<LogicalPlan> {
-    let trace = [
-        ident(Column::SessionId.name()).alias(FACT_PROJECT),
-        needed_key().alias(FACT_TRACE),
-    ];
     let values = columns
         .iter()
         .map(|(name, value)| value.clone().alias(name));
     let rows = LogicalPlanBuilder::new(rows)
-        .project(trace.into_iter().chain(values))?
+        .project(std::iter::once(trace_bits().alias(FACT_TRACE)).chain(values))?
         .build()?;
     let is_boolean = |name: &str| {
         let field = rows.schema().field_with_unqualified_name(name);
@@ -563,7 +575,7 @@ fn facts(rows: LogicalPlan, columns: &[(String, Expr)]) -> Result<LogicalPlan> {
     });
     let greatest: Vec<Expr> = greatest.collect();
     LogicalPlanBuilder::new(rows)
-        .aggregate([ident(FACT_PROJECT), ident(FACT_TRACE)], greatest)?
+        .aggregate([ident(FACT_TRACE)], greatest)?
         .build()
 }
 
@@ -582,7 +594,6 @@ pub(crate) fn failed_traces(runs: LogicalPlan) -> Result<LogicalPlan> {
 
 /// Runs with the facts of their traces, if there are any, beside their own columns.
 pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<LogicalPlan> {
-    const PROJECT: &str = "@project of trace";
     const TRACE: &str = "@trace";
     let names = |plan: &LogicalPlan| -> Vec<String> {
         let fields = plan.schema().fields().iter();
@@ -590,7 +601,7 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
     };
     let own = names(&runs);
     let known = names(&facts).into_iter();
-    let known = known.filter(|name| ![FACT_PROJECT, FACT_TRACE].contains(&name.as_str()));
+    let known = known.filter(|name| name != FACT_TRACE);
     let known: Vec<Expr> = known
         .map(|name| match name.strip_prefix(OF_ROOT) {
             Some(column) if column == Column::Tags.name() => {
@@ -600,20 +611,23 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
         })
         .collect();
     let runs = LogicalPlanBuilder::new(runs)
-        .project(own.iter().map(ident).chain([
-            ident(Column::SessionId.name()).alias(PROJECT),
-            needed_key().alias(TRACE),
-        ]))?
+        .project(own.iter().map(ident).chain([trace_bits().alias(TRACE)]))?
         .build()?;
     LogicalPlanBuilder::new(facts)
-        .join(
-            runs,
-            JoinType::Right,
-            (vec![FACT_PROJECT, FACT_TRACE], vec![PROJECT, TRACE]),
-            None,
-        )?
+        .join(runs, JoinType::Right, (vec![FACT_TRACE], vec![TRACE]), None)?
         .project(own.iter().map(ident).chain(known))?
         .build()
+}
+
+/// The columns of runs that any trace is built from.
+pub(crate) fn built_from() -> Vec<Column> {
+    let own = [Column::StartTime, Column::RunType];
+    [traces::KEY.as_slice(), &own, &USAGE].concat()
+}
+
+/// Whether any of some columns tells what a run used.
+pub(crate) fn tells_usage(columns: &[Column]) -> bool {
+    columns.iter().any(|column| USAGE.contains(column))
 }
 
 /// The columns of runs that [`own_usage()`] reads of children.

@@ -77,6 +77,11 @@ impl Population {
         }
     }
 
+    /// Whether usage depends on which runs it is told from: one of them alone, or those below it too.
+    pub(crate) fn has_usage_rule(&self) -> bool {
+        *self == Self::Traces || self.can_nest()
+    }
+
     /// What one of them is called, and several.
     #[must_use]
     pub fn noun(&self) -> &'static str {

@@ -56,6 +56,18 @@ impl Every {
         Ok(Self { unit, zone })
     }
 
+    /// Days of a zone.
+    pub(crate) fn days(zone: Tz) -> Self {
+        let unit = Unit::Day;
+        Self { unit, zone }
+    }
+
+    /// The day of the zone that a moment is in.
+    pub(crate) fn day(&self, us: i64) -> Option<NaiveDate> {
+        let moment = DateTime::from_timestamp_micros(us)?;
+        Some(moment.with_timezone(&self.zone).date_naive())
+    }
+
     /// The zone whose clock decides.
     #[must_use]
     pub fn zone(&self) -> Tz {

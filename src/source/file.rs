@@ -19,6 +19,7 @@ use super::json::Spooled;
 use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
 use super::scan::Facts;
+use super::tallies::TallyFile;
 use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
 use crate::runs::Column;
@@ -81,13 +82,21 @@ pub(super) struct Constant {
     pub(super) is_proven: bool,
 }
 
-/// Reads the footer of a file, or of the table that was made of it; `None` where it has no runs.
+/// A file whose footer has been read.
+pub(super) enum Opened {
+    Runs(SourceFile),
+    Tallies(TallyFile),
+    /// It has no rows.
+    Nothing,
+}
+
+/// Reads the footer of a file, or of the table that was made of it.
 pub(super) async fn open(
     ctx: SessionContext,
     listed: Listed,
     spooled: Option<Arc<Spooled>>,
     assumed: Assumed,
-) -> Result<Option<SourceFile>> {
+) -> Result<Opened> {
     let table = spooled.as_ref().map(|spooled| spooled.table.clone());
     let table = table.unwrap_or_else(|| listed.canonical.clone());
     let path = listed.path.clone();
@@ -118,15 +127,18 @@ pub(super) async fn open(
                 without_kinds(&problem)
             ))
         })?;
+    if let Some(says) = &footer.tallies {
+        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
+    }
     if footer.n_rows == 0 {
-        return Ok(None);
+        return Ok(Opened::Nothing);
     }
     let footer = match &spooled {
         Some(spooled) => footer.without(&spooled.absent),
         None => footer,
     };
     let file = SourceFile::new(&listed, scan, footer, assumed)?;
-    Ok(Some(SourceFile { spooled, ..file }))
+    Ok(Opened::Runs(SourceFile { spooled, ..file }))
 }
 
 impl SourceFile {
@@ -182,6 +194,10 @@ impl SourceFile {
             }
         }
         Ok(file)
+    }
+
+    pub(super) fn scan(&self) -> &PartitionedFile {
+        &self.scan
     }
 
     /// The file's project and what the footer proves of it, where it proves all of it.

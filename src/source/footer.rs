@@ -1,4 +1,5 @@
-//! What a file's footer says of its runs: their number, columns, time range, project and tenant.
+//! What a file's footer says of its runs: their number, columns, time range, project and tenant; or that
+//! its rows are tallies.
 //!
 //! A fact is given only where the footer proves it for every row: statistics that are missing or
 //! shortened prove nothing. What a footer proves need not be read from the rows. A footer that cannot be
@@ -23,6 +24,7 @@ use datafusion::parquet::file::metadata::{
 use datafusion::parquet::file::statistics::Statistics;
 use uuid::Uuid;
 
+use super::tallies::METADATA;
 use super::{indexes, thrift};
 
 /// What a file of Parquet begins and ends with.
@@ -40,6 +42,8 @@ pub(crate) struct Footer {
     pub(crate) n_rows: u64,
     /// The file's columns as they come without any hint of the writer's.
     pub(crate) schema: SchemaRef,
+    /// What it says of tallies, where its rows are such.
+    pub(crate) tallies: Option<String>,
     columns: Vec<ColumnFacts>,
     /// All of them, also those that count as absent.
     pub(crate) written: SchemaRef,
@@ -119,7 +123,12 @@ impl Footer {
                 ColumnFacts::of(&groups, leaf, field.data_type())
             })
         });
+        let says = file.key_value_metadata().into_iter().flatten();
+        let mut of_tallies = says.filter(|entry| entry.key == METADATA);
         Ok(Self {
+            tallies: of_tallies
+                .next()
+                .map(|entry| entry.value.clone().unwrap_or_default()),
             n_rows: groups
                 .iter()
                 .filter_map(|group| u64::try_from(group.num_rows()).ok())

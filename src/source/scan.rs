@@ -23,6 +23,7 @@ use super::dedup::{self, Newest};
 use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
+use super::tallies::TallyFile;
 use crate::error::{Error, Result, SkippedFile, quoted};
 use crate::request::Window;
 use crate::runs::{self, Column};
@@ -94,6 +95,7 @@ const SOUGHT: [Column; 20] = [
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     pub(super) files: Vec<Arc<SourceFile>>,
+    pub(super) tallies: Vec<Arc<TallyFile>>,
 }
 
 /// What is known of a project without looking at its traces.
@@ -140,18 +142,27 @@ pub(crate) struct Wanted {
 impl Files {
     /// The first and the other half of the files, to find those that cannot be read.
     pub(crate) fn halves(&self) -> [Self; 2] {
-        let (first, other) = self.files.split_at(self.files.len() / 2);
-        [first, other].map(|files| Self {
-            files: files.to_vec(),
+        let half = usize::midpoint(self.files.len(), self.tallies.len());
+        let (runs, more_runs) = self.files.split_at(half.min(self.files.len()));
+        let (tallies, more_tallies) = self.tallies.split_at(half - runs.len());
+        [(runs, tallies), (more_runs, more_tallies)].map(|(runs, tallies)| Self {
+            files: runs.to_vec(),
+            tallies: tallies.to_vec(),
         })
     }
 
     /// The path of the file, where there is only one.
     pub(crate) fn only_path(&self) -> Option<&Path> {
-        match self.files.as_slice() {
-            [file] => Some(&file.path),
+        match (self.files.as_slice(), self.tallies.as_slice()) {
+            ([file], []) => Some(&file.path),
+            ([], [file]) => Some(&file.path),
             _ => None,
         }
+    }
+
+    /// Whether there are files of runs.
+    pub(crate) fn has_runs(&self) -> bool {
+        !self.files.is_empty()
     }
 
     /// The files of which only a part was read, and what of them was left out.
@@ -315,13 +326,19 @@ impl Files {
         files.filter(|file| file.may_hold(&wanted.window, wanted.projects.as_ref()))
     }
 
-    /// How many files may hold runs that are wanted for any reason.
-    pub(crate) fn n_wanted(&self, wanted: &[&Wanted]) -> usize {
+    /// The files that may hold runs that are wanted for any reason.
+    pub(super) fn wanted_by_any(&self, wanted: &[&Wanted]) -> impl Iterator<Item = &SourceFile> {
         let may_hold = |file: &&Arc<SourceFile>| {
             let mut wanted = wanted.iter();
             wanted.any(|one| file.may_hold(&one.window, one.projects.as_ref()))
         };
-        self.files.iter().filter(may_hold).count()
+        self.files.iter().filter(may_hold).map(AsRef::as_ref)
+    }
+
+    /// How many files may hold what is wanted for any reason.
+    pub(crate) fn n_wanted(&self, wanted: &[&Wanted]) -> usize {
+        let of_tallies = self.tallies.iter().filter(|file| file.is_taken());
+        self.wanted_by_any(wanted).count() + of_tallies.count()
     }
 
     /// The wanted runs of these files as one canonical table, each once.
@@ -501,7 +518,7 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
     shapes.into_iter().map(|(_, shape)| shape).collect()
 }
 
-fn union(
+pub(super) fn union(
     plans: impl Iterator<Item = Result<LogicalPlan, DataFusionError>>,
 ) -> Result<Option<LogicalPlan>, DataFusionError> {
     let mut all: Option<LogicalPlanBuilder> = None;

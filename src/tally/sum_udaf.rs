@@ -8,6 +8,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, new_empty_array,
 };
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -72,9 +73,12 @@ impl AggregateUDFImpl for ExactSum {
     }
 }
 
-/// One sum a group; `None` until a value comes.
+/// One sum a group, and whether any value came.
 #[derive(Debug, Default)]
-struct Sums(Vec<Option<i128>>);
+struct Sums {
+    sums: Vec<i128>,
+    has_value: Vec<bool>,
+}
 
 impl Sums {
     fn add(
@@ -84,21 +88,23 @@ impl Sums {
         filter: Option<&BooleanArray>,
         n_groups: usize,
     ) -> Result<()> {
-        self.0.resize(n_groups, None);
+        self.sums.resize(n_groups, 0);
+        self.has_value.resize(n_groups, false);
         for (row, (value, group)) in values.zip(groups).enumerate() {
             let Some(value) = value else { continue };
             if filter.is_some_and(|filter| !(filter.is_valid(row) && filter.value(row))) {
                 continue;
             }
-            let Some(sum) = self.0.get_mut(*group) else {
+            let (Some(sum), Some(has_value)) =
+                (self.sums.get_mut(*group), self.has_value.get_mut(*group))
+            else {
                 return internal_err!("group {group} of {n_groups}");
             };
-            *sum = Some(
-                sum.unwrap_or(0)
-                    .checked_add(value)
-                    .filter(|sum| sum.unsigned_abs() <= LIMIT)
-                    .ok_or_else(|| exec_datafusion_err!("a sum passes 38 digits"))?,
-            );
+            *has_value = true;
+            *sum = sum
+                .checked_add(value)
+                .filter(|sum| sum.unsigned_abs() <= LIMIT)
+                .ok_or_else(|| exec_datafusion_err!("a sum passes 38 digits"))?;
         }
         Ok(())
     }
@@ -135,7 +141,9 @@ impl GroupsAccumulator for Sums {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let sums = Decimal128Array::from(emit_to.take_needed(&mut self.0));
+        let sums = emit_to.take_needed(&mut self.sums);
+        let has_value = NullBuffer::from(emit_to.take_needed(&mut self.has_value));
+        let sums = Decimal128Array::new(sums.into(), Some(has_value));
         Ok(Arc::new(sums.with_data_type(SUM)))
     }
 
@@ -156,7 +164,7 @@ impl GroupsAccumulator for Sums {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.0.capacity() * size_of::<Option<i128>>()
+        size_of::<Self>() + self.sums.capacity() * size_of::<i128>() + self.has_value.capacity()
     }
 }
 

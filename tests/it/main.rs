@@ -42,3 +42,5 @@ mod imports;
 mod readme;
 /// Tables, CSV and Markdown of ordinary and of hostile projects.
 mod tables;
+/// Statistics as Parquet: rows of typed columns.
+mod typed;

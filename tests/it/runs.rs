@@ -786,6 +786,7 @@ fn costs_are_numbers_where_that_is_asked_for() {
         serde_json::from_str::<Value>(&text).unwrap()[0]["total_cost"].clone()
     };
     let (text, number) = (first("string"), first("number"));
+    assert!(number.is_number());
     assert_eq!(text.as_str().unwrap(), number.to_string());
 }
 

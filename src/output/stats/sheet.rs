@@ -7,19 +7,9 @@ use std::iter;
 use super::super::csv::{cell_text, or_empty};
 use super::super::units::exact_seconds;
 use super::super::{Style, json};
-use super::{Groups, TOTAL, called};
+use super::{ATTAINMENT, Groups, TOTAL, called, names};
 use crate::document::{Bucket, Figure, Group};
 use crate::request::Measure;
-
-/// What an objective has a column for.
-const ATTAINMENT: [&str; 6] = [
-    "target",
-    "good",
-    "total",
-    "attained",
-    "budget_left",
-    "worst",
-];
 
 /// Writes the header and the rows. The total, too, has a row a span of time where these were asked for.
 pub(super) fn write(out: &mut dyn Write, answer: &Groups, style: &Style) -> io::Result<()> {
@@ -49,14 +39,7 @@ fn header<'a>(answer: &'a Groups) -> impl Iterator<Item = String> + 'a {
     let keys = answer.breakdown.by.iter().map(ToString::to_string);
     let span = answer.breakdown.every.map(|_| ["start", "end"]);
     let span = span.into_iter().flatten().map(str::to_owned);
-    let figures = answer.measures().iter().flat_map(|measure| {
-        let name = measure.to_string();
-        match measure {
-            Measure::Objective(_) => ATTAINMENT.map(|part| format!("{name}_{part}")).into(),
-            Measure::Distinct(_) => vec![name.clone(), format!("{name}_is_approximate")],
-            _ => vec![name],
-        }
-    });
+    let figures = answer.measures().iter().flat_map(names);
     keys.chain(span).chain(figures)
 }
 
