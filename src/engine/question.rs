@@ -80,6 +80,8 @@ pub(crate) struct Tallied {
     pub(crate) skipped: Vec<SkippedFile>,
     /// The files whose runs were read.
     pub(crate) n_files: usize,
+    /// The bytes of JSON that were read.
+    pub(crate) n_json_bytes: u64,
     pub(crate) plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
@@ -204,6 +206,7 @@ pub(super) async fn open<'e>(
         .collect();
     let tallied = Tallied {
         n_files: 0,
+        n_json_bytes: json.load(Ordering::Relaxed),
         warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
         skipped: question.files.left_out(),
         projects,

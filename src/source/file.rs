@@ -137,6 +137,12 @@ pub(super) async fn open(
         Some(spooled) => footer.without(&spooled.absent),
         None => footer,
     };
+    // Dumps mostly do not name it.
+    let no_tenant = spooled.as_ref().map(|_| Uuid::nil());
+    let assumed = Assumed {
+        tenant: assumed.tenant.or(no_tenant),
+        ..assumed
+    };
     let file = SourceFile::new(&listed, scan, footer, assumed)?;
     Ok(Opened::Runs(SourceFile { spooled, ..file }))
 }

@@ -49,10 +49,15 @@ struct Kept {
 #[derive(Debug)]
 pub(super) struct Spooled {
     pub(super) table: PathBuf,
+    /// The file itself: its bytes, when it was written (seconds since 1970), its whole path.
+    pub(super) size: u64,
+    pub(super) modified_s: i64,
+    pub(super) canonical: PathBuf,
     /// The columns of the table that no run of the file has.
     pub(super) absent: Vec<&'static str>,
     /// What of the file was left out.
     pub(super) left_out: Option<String>,
+    n_rows: usize,
     n_columns: usize,
     /// The folder of the table.
     _dir: Arc<tempfile::TempDir>,
@@ -89,16 +94,20 @@ impl Spools {
             kept.tables.extend(made);
         }
         let kept = self.kept();
-        let spooled = files
-            .iter()
-            .map(|file| match kept.tables.get(&file.canonical) {
+        let spooled = files.iter().map(|file| {
+            let bad = |problem: &String| SkippedFile {
+                path: file.path.clone(),
+                problem: problem.clone(),
+            };
+            match kept.tables.get(&file.canonical) {
                 None => Ok(None),
-                Some(Ok(spooled)) => Ok(Some(Arc::clone(spooled))),
-                Some(Err(problem)) => Err(SkippedFile {
-                    path: file.path.clone(),
-                    problem: problem.clone(),
-                }),
-            });
+                Some(Err(problem)) => Err(bad(problem)),
+                Some(Ok(spooled)) => match &spooled.left_out {
+                    Some(problem) if spooled.n_rows == 0 => Err(bad(problem)),
+                    _ => Ok(Some(Arc::clone(spooled))),
+                },
+            }
+        });
         Ok(spooled.collect())
     }
 
@@ -148,6 +157,7 @@ impl Spools {
                 canonical: file.canonical.clone(),
                 form: file.form,
                 size: file.size,
+                modified_s: file.modified_s,
                 table: dir.path().join(format!("{}.parquet", kept.n_tables)),
                 n_columns,
                 dir,
@@ -194,6 +204,7 @@ struct Job {
     canonical: PathBuf,
     form: Form,
     size: u64,
+    modified_s: i64,
     table: PathBuf,
     n_columns: usize,
     dir: Arc<tempfile::TempDir>,
@@ -371,7 +382,7 @@ impl Job {
                 source: io::Error::other(error),
             },
         })?;
-        if sum.n_rows == 0 && sum.n_left_out == 0 && sum.n_bytes == 0 {
+        if sum.n_bytes == 0 && !self.is_lines() {
             return Err(self.bad("expected runs, found nothing".to_owned()));
         }
         let absent = COLUMNS.iter().take(self.n_columns).enumerate();
@@ -386,9 +397,24 @@ impl Job {
                     n => format!("{n} values, the first {first}"),
                 }
             }),
+            size: if self.form == Form::Stream {
+                sum.n_bytes
+            } else {
+                self.size
+            },
+            modified_s: self.modified_s,
+            canonical: self.canonical.clone(),
+            n_rows: sum.n_rows,
             n_columns: self.n_columns,
             _dir: Arc::clone(&self.dir),
         })
+    }
+
+    /// Whether its name says that it has a run a line: there need be none.
+    fn is_lines(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        [".jsonl", ".ndjson"].iter().any(|part| name.contains(part))
     }
 
     fn bad(&self, problem: String) -> Error {

@@ -116,6 +116,10 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn add(&mut self, other: Self) {
         self.tenants.extend(other.tenants);
+        if self.tenants.len() > 1 {
+            // It stands for one that nothing tells.
+            self.tenants.remove(&Uuid::nil());
+        }
         self.start_us = match (self.start_us, other.start_us) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),

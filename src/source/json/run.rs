@@ -80,7 +80,6 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
 pub(super) const N_COLUMNS: usize = 31;
 pub(super) const N_SMALL_COLUMNS: usize = N_COLUMNS - 2;
 
-const ID: usize = 0;
 const TENANT: usize = 1;
 const PROJECT: usize = 2;
 const TRACE: usize = 3;
@@ -613,7 +612,7 @@ mod tests {
 
     #[test]
     fn the_places_of_ids_are_where_they_are() {
-        let names = [ID, TENANT, PROJECT, TRACE, PARENT, START, EXTRA].map(|at| COLUMNS[at].0);
+        let names = [0, TENANT, PROJECT, TRACE, PARENT, START, EXTRA].map(|at| COLUMNS[at].0);
         assert_eq!(
             names,
             [

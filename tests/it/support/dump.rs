@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, SecondsFormat};
@@ -148,6 +148,20 @@ pub(crate) fn packed(bytes: &[u8], pack: Pack) -> Vec<u8> {
         }
         Pack::Zstd => zstd::encode_all(bytes, 1).unwrap(),
     }
+}
+
+/// What was packed, if it can be unpacked.
+pub(crate) fn unpacked(bytes: &[u8], pack: Pack) -> Option<Vec<u8>> {
+    let mut unpacked = Vec::new();
+    match pack {
+        Pack::None => return Some(bytes.to_vec()),
+        Pack::Gzip => {
+            let mut reader = flate2::read::MultiGzDecoder::new(bytes);
+            reader.read_to_end(&mut unpacked).ok()?;
+        }
+        Pack::Zstd => unpacked = zstd::decode_all(bytes).ok()?,
+    }
+    Some(unpacked)
 }
 
 /// Fills in what children have of their parents where they do not say it.
