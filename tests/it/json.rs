@@ -613,3 +613,22 @@ fn a_dump_need_not_name_the_tenant() {
     fs::write(dir.path().join("b.jsonl"), text.replace("\"x\"", &page)).unwrap();
     assert_eq!(answer(dir.path(), &["list", "b.jsonl"]), shown);
 }
+
+/// What is generated as lines are the runs of what is generated as Parquet.
+#[test]
+fn generated_lines_are_generated_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    for own in [&[][..], &["--own-only-roots"]] {
+        let mut listed = Vec::new();
+        for layout in ["v2", "jsonl"] {
+            let folder = format!("{layout}{}", own.len());
+            let args = [
+                "generate", &folder, "--rows", "600", "--days", "3", "--layout", layout,
+            ];
+            let output = crate::cli::runtally(dir.path(), &[&args, own].concat());
+            assert_eq!(output.code, Some(0), "{}", output.stderr);
+            listed.push(answer(dir.path(), &["list", &folder, "--facets"]));
+        }
+        assert_eq!(listed[0], listed[1]);
+    }
+}
