@@ -632,3 +632,83 @@ fn generated_lines_are_generated_runs() {
         assert_eq!(listed[0], listed[1]);
     }
 }
+
+/// The dumps in `testdata/dumps`, by what a source names: the same runs in every shape.
+const FILED: [(&str, Dump); 6] = {
+    const fn dump(lay: Lay, pack: Pack, version: Version) -> Dump {
+        Dump {
+            lay,
+            pack,
+            version,
+            sparse: false,
+            numbers: matches!(version, Version::V2),
+            time: 2 * version as u8,
+        }
+    }
+    const ARRAY: Lay = Lay::Array { pretty: false };
+    const PAGES: Lay = Lay::Pages {
+        name: "runs",
+        pretty: false,
+    };
+    const ITEMS: Lay = Lay::Pages {
+        name: "items",
+        pretty: true,
+    };
+    const NESTED: Lay = Lay::Nested { lines: true };
+    [
+        ("lines", dump(Lay::Lines, Pack::None, Version::V1)),
+        ("array", dump(ARRAY, Pack::Gzip, Version::V1)),
+        ("pages", dump(PAGES, Pack::None, Version::V1)),
+        ("newer", dump(ITEMS, Pack::None, Version::V2)),
+        ("nested", dump(NESTED, Pack::Zstd, Version::V1)),
+        ("traces", dump(Lay::FileATrace, Pack::None, Version::V1)),
+    ]
+};
+
+fn filed() -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/dumps")
+}
+
+#[test]
+fn the_filed_dumps_give_one_document() {
+    let list = |(name, _)| answer(&filed(), &["list", name]);
+    let first = list(FILED[0]);
+    for dump in FILED {
+        assert_eq!(list(dump), first, "{}", dump.0);
+    }
+    let dir = tempfile::tempdir().unwrap();
+    write(dir.path(), &runs_to_file(), &Shape::default());
+    assert_eq!(first, answer(dir.path(), &["list", "."]));
+}
+
+#[test]
+#[ignore = "rewrites testdata/dumps"]
+fn make_dumps() {
+    for (name, dump) in FILED {
+        let folder = filed().join(name);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).unwrap();
+        }
+        dump::write(&folder, &runs_to_file(), &dump);
+    }
+}
+
+fn runs_to_file() -> Vec<Run> {
+    let mut runs = some_runs(12);
+    for (number, run) in (1..).zip(&mut runs) {
+        run.total_cost = Some(crate::support::run::Cost::of_text(&format!(
+            "0.000{number}"
+        )));
+        run.extra = Some(format!(
+            r#"{{"metadata": {{"user_id": "u{}"}}}}"#,
+            number % 3
+        ));
+        run.tags = Some(vec!["prod".to_owned()]);
+        run.outputs = Some(r#"{"answer": "because"}"#.to_owned());
+        if number % 5 == 0 {
+            run.status = Some("error".to_owned());
+            run.error = Some("TimeoutError: no answer".to_owned());
+        }
+    }
+    runs
+}
