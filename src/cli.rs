@@ -6,6 +6,7 @@ mod demo;
 mod documents;
 mod face;
 mod filters;
+mod formats;
 mod generate;
 mod list;
 mod manual;
@@ -116,6 +117,8 @@ enum Command {
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
     Generate(generate::Generate),
+    /// Lists the formats that are understood, and where each column of a run comes from.
+    Formats(formats::Formats),
     /// Prints a shell's completions.
     Completions(manual::Completions),
     /// Prints the manual page, or a command's.
@@ -156,6 +159,7 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
+        Command::Formats(formats) => (formats.run(), formats.json),
         Command::Completions(completions) => (completions.run(command_as_written()), false),
         Command::Man(man) => (man.run(&command_as_written()), false),
     };

@@ -2,7 +2,7 @@
 //!
 //! The document that `GET /api/v1/sessions/{session_id}?include_stats=true` answers (percentiles of
 //! latency and time to first token, token and cost sums, error and streaming rates, feedback), from
-//! Parquet exports, on your machine:
+//! Parquet exports or dumps in JSON, on your machine:
 //!
 //! ```
 //! # #[tokio::main] async fn main() -> runtally::Result<()> {
@@ -72,7 +72,7 @@ pub use request::{
     Request, RunOrder, Sort, SortBy, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
-pub use source::{Dedup, OnBadFile, Source, SourceOptions};
+pub use source::{ColumnInfo, Dedup, FormatInfo, OnBadFile, Source, SourceOptions, formats};
 
 use chrono::NaiveDate;
 use uuid::Uuid;

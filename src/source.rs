@@ -33,6 +33,8 @@ use file::{Assumed, Opened};
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
 
+pub use format::{ColumnInfo, FormatInfo, formats};
+
 pub(crate) use dedup::Newest;
 pub(crate) use scan::{Facts, Files, Wanted, no_project, uuid_at};
 

@@ -19,10 +19,71 @@ const CYCLE_US: i64 = 146_097 * 86_400 * 1_000_000;
 #[must_use]
 pub(crate) fn parse_time(text: &str) -> Option<i64> {
     let text = text.trim();
+    parse_plain(text.as_bytes()).or_else(|| parse_any(text))
+}
+
+fn parse_any(text: &str) -> Option<i64> {
     DateTime::parse_from_rfc3339(text)
         .or_else(|_| DateTime::parse_from_rfc3339(&format!("{text}Z")))
         .ok()
         .map(|instant| instant.timestamp_micros())
+}
+
+/// Reads an instant of the usual form, ten times as fast: UTC, of the years 1970 to 2399.
+fn parse_plain(text: &[u8]) -> Option<i64> {
+    const MICROS: usize = 6;
+    let (date, rest) = text.split_first_chunk::<10>()?;
+    let (time, rest) = rest.split_first_chunk::<9>()?;
+    let [y0, y1, y2, y3, b'-', m0, m1, b'-', d0, d1] = date else {
+        return None;
+    };
+    let [b'T' | b' ', h0, h1, b':', n0, n1, b':', s0, s1] = time else {
+        return None;
+    };
+    let number = |digits: &[&u8]| {
+        digits.iter().try_fold(0_i64, |number, digit| {
+            let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10)?;
+            Some(10 * number + i64::from(digit))
+        })
+    };
+    let year = number(&[y0, y1, y2, y3]).filter(|year| (1970..2400).contains(year))?;
+    let month = number(&[m0, m1]).filter(|month| (1..=12).contains(month))?;
+    let is_leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let n_days = match month {
+        2 => 28 + i64::from(is_leap),
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    };
+    let day = number(&[d0, d1]).filter(|day| (1..=n_days).contains(day))?;
+    let hour = number(&[h0, h1]).filter(|hour| *hour < 24)?;
+    let minute = number(&[n0, n1]).filter(|minute| *minute < 60)?;
+    let second = number(&[s0, s1]).filter(|second| *second < 60)?;
+    let (fraction, zone) = match rest {
+        [b'.', rest @ ..] => {
+            let n_digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            rest.split_at_checked(n_digits)
+                .filter(|(digits, _)| !digits.is_empty())?
+        }
+        rest => (&[][..], rest),
+    };
+    if !matches!(zone, b"" | b"Z" | b"+00:00") {
+        return None;
+    }
+    let micros = (0..MICROS).fold(0, |micros, place| {
+        let digit = fraction
+            .get(place)
+            .map_or(0, |digit| i64::from(digit - b'0'));
+        10 * micros + digit
+    });
+    // Years that begin in March, so that a leap day is their last.
+    let (year, month) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
+    let day_of_year = (153 * month + 2) / 5 + day - 1;
+    let days = 365 * year + year / 4 - year / 100 + year / 400 + day_of_year - 719_468;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micros)
 }
 
 /// The first moment of a day in a zone; where clocks skip midnight, or the whole day, the first one
@@ -144,6 +205,27 @@ mod tests {
         #[test]
         fn printing_and_reading_are_inverse(us in -62_167_219_200_000_000_i64..253_402_300_800_000_000) {
             prop_assert_eq!(parse_time(&format_time(us)), Some(us));
+        }
+
+        #[test]
+        fn the_fast_way_gives_the_same(
+            us in 0_i64..13_569_465_600_000_000,
+            noise in "[0-9]{0,6}",
+            zone in "(Z|\\+00:00|)",
+            form in "(%Y-%m-%d %H:%M:%S|%Y-%m-%dT%H:%M:%S\\.%6f)",
+        ) {
+            let at = DateTime::from_timestamp_micros(us).unwrap();
+            let fraction = if form.contains('.') { noise } else { String::new() };
+            let text = format!("{}{fraction}{zone}", at.format(&form));
+            prop_assert!(parse_plain(text.as_bytes()).is_some(), "{}", text);
+            prop_assert_eq!(parse_plain(text.as_bytes()), parse_any(&text), "{}", text);
+        }
+
+        #[test]
+        fn what_is_read_fast_is_read_slowly(text in "[12][90][0-9]{2}-[01][0-9]-[0-3][0-9][T ][0-2][0-9]:[0-6][0-9]:[0-6][0-9](\\.[0-9]{0,9})?(Z|\\+00:00|)") {
+            if let Some(us) = parse_plain(text.as_bytes()) {
+                prop_assert_eq!(Some(us), parse_any(&text), "{}", text);
+            }
         }
 
         #[test]

@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ident, lit};
+use serde::Serialize;
 
 use super::footer::Footer;
 use crate::request::Window;
@@ -32,6 +33,9 @@ pub(crate) const MODIFIED: &str = "@modified";
 /// A system's way of writing runs.
 #[derive(Debug)]
 pub(crate) struct Format {
+    name: &'static str,
+    /// What it is of, and in which files.
+    about: &'static str,
     mappings: &'static [Mapping],
 }
 
@@ -77,6 +81,41 @@ struct Entries {
     below: &'static [&'static [&'static str]],
     /// The names of the numbers; one that ends in `*` is of all that begin so.
     names: &'static [&'static str],
+}
+
+/// A format that is known, for people to read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FormatInfo {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it is of, and in which files.
+    pub about: &'static str,
+    /// Each column of a run, and where it comes from, the preferred first.
+    pub columns: Vec<ColumnInfo>,
+}
+
+/// Where a column of a run comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ColumnInfo {
+    /// What filters, groups and figures call it.
+    pub name: &'static str,
+    /// The columns and members of files; the first that a file has is taken.
+    pub from: Vec<String>,
+}
+
+/// The formats that are known.
+#[must_use]
+pub fn formats() -> Vec<FormatInfo> {
+    let column = |mapping: &Mapping| ColumnInfo {
+        name: mapping.to.name(),
+        from: mapping.rules.iter().flat_map(|rule| rule.said()).collect(),
+    };
+    let formats = FORMATS.iter().map(|format| FormatInfo {
+        name: format.name,
+        about: format.about,
+        columns: format.mappings.iter().map(column).collect(),
+    });
+    formats.collect()
 }
 
 /// The formats that are known. A file has the first one that recognizes it.
@@ -235,6 +274,40 @@ impl Rule {
             | Self::Entries(Entries { column: name, .. })
             | Self::FirstSegment(name) => [Some(name), None],
             Self::Same(one, other) => [Some(one), Some(other)],
+        }
+    }
+
+    /// Where it looks, in words.
+    fn said(self) -> Vec<String> {
+        let below = |path: &[&str]| {
+            path.iter()
+                .map(|name| format!(".{name}"))
+                .collect::<String>()
+        };
+        match self {
+            Self::Values(name) | Self::Flag(name) => vec![name.to_owned()],
+            Self::TextIs(name, text) => vec![format!("{name} = {text}")],
+            Self::HasValue(name) => vec![format!("{name}, where there is one")],
+            Self::NoValue(name) => vec![format!("no {name}")],
+            Self::OneSegment(name) => vec![format!("{name} of one segment")],
+            Self::Member(name, key) => vec![format!("{name}.{key}")],
+            Self::FirstOf(name, key, keys) => keys
+                .iter()
+                .map(|one| format!("{name}.{key}.{one}"))
+                .collect(),
+            Self::Entries(Entries {
+                column,
+                below: paths,
+                names,
+            }) => {
+                let sum = format!("{{{}}}", names.join(", "));
+                let paths = paths.iter();
+                paths
+                    .map(|path| format!("{column}{}.{sum}", below(path)))
+                    .collect()
+            }
+            Self::FirstSegment(name) => vec![format!("first segment of {name}")],
+            Self::Same(one, other) => vec![format!("{one} = {other}")],
         }
     }
 

@@ -165,6 +165,10 @@ impl Found {
             self.side_files.push(path.to_owned());
             return Ok(());
         }
+        if self.no_runs.contains(&canonical) {
+            self.n_seen += 1;
+            return Ok(());
+        }
         if !canonical.is_dir() {
             return self.file(path, path, canonical, Form::Unknown);
         }

@@ -712,3 +712,23 @@ fn runs_to_file() -> Vec<Run> {
     }
     runs
 }
+
+#[test]
+fn formats_are_listed() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = answer(dir.path(), &["formats"]);
+    assert!(
+        text.starts_with("langsmith: LangSmith's bulk exports"),
+        "{text}"
+    );
+    assert!(
+        text.contains(
+            "model                extra.metadata.ls_model_name, else extra.metadata.model_name"
+        ),
+        "{text}"
+    );
+    let json: serde_json::Value =
+        serde_json::from_str(&answer(dir.path(), &["formats", "--json"])).unwrap();
+    assert_eq!(json[0]["name"], "langsmith");
+    assert_eq!(json[0]["columns"][0]["from"][0], "id");
+}

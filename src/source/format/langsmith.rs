@@ -18,6 +18,9 @@ const OUTPUT_COST: &[&[&str]] = &[&["metadata", "usage_metadata", "output_cost_d
 
 /// Both layouts (v1 and `v2_beta`) and whatever was converted from them.
 pub(super) const FORMAT: Format = Format {
+    name: "langsmith",
+    about: "LangSmith's bulk exports (Parquet, both layouts, converted ones too), and runs of its API in \
+            JSON: one a line, lists, pages (runs, data, items), children in their parents; gzip and zstd",
     mappings: &[
         from(Column::Id, &[Rule::Values("id")]),
         from(Column::SessionId, &[Rule::Values("session_id")]),

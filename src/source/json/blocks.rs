@@ -137,7 +137,8 @@ impl<R: Read> Blocks<R> {
             let most = VALUE_BYTES_MAX >> 20;
             return Err(self.broken(0, format!("a value of more than {most} MiB")));
         }
-        self.fill(2 * self.pending.len().max(self.block_bytes / 2))
+        let more = 2 * self.pending.len().max(self.block_bytes / 2 + 1);
+        self.fill(more.min(VALUE_BYTES_MAX + 1))
     }
 
     fn broken(&self, at: usize, problem: String) -> Broken {

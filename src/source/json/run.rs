@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::quoted;
 use crate::runs::functions::{A_COST, A_WHOLE_NUMBER, whole_number};
-use crate::runs::json::{Scanner, object};
+use crate::runs::json::{Name, Scanner, object};
 use crate::tally::money;
 use crate::time::parse_time;
 
@@ -88,6 +88,7 @@ const START: usize = 5;
 const EXTRA: usize = 6;
 
 /// Where a member of a run goes.
+#[derive(Clone, Copy, Debug)]
 enum Place {
     /// To the column of its name.
     Column(usize),
@@ -182,6 +183,9 @@ pub(super) struct Reader<'a> {
     open: Vec<Open<'a>>,
     /// The runs of the value that have children.
     parents: Vec<Lineage<'a>>,
+    /// The names of the members of the object that was read last, and where they go: the next one mostly has
+    /// the same.
+    names: Vec<(&'a [u8], Option<Place>)>,
 }
 
 /// A part of a value.
@@ -220,6 +224,7 @@ impl<'a> Reader<'a> {
             n_columns,
             open: Vec::new(),
             parents: Vec::new(),
+            names: Vec::new(),
         }
     }
 
@@ -275,8 +280,25 @@ impl<'a> Reader<'a> {
             )));
         }
         let mut members = Members::default();
+        let names = &mut self.names;
+        let mut index = 0;
         let is_whole = self.scanner.members(json, |name, value| {
-            members.add(name.as_bytes(), value);
+            let place = match names.get_mut(index) {
+                Some((known, place)) if *known == name.as_bytes() => *place,
+                known => {
+                    let place = Place::of(name.as_bytes());
+                    match (name, known) {
+                        (Name::Plain(name), Some(known)) => *known = (name, place),
+                        (Name::Plain(name), None) => names.push((name, place)),
+                        (Name::Escaped(_), _) => {}
+                    }
+                    place
+                }
+            };
+            index += 1;
+            if let Some(place) = place {
+                members.add(place, value);
+            }
         });
         if is_whole.is_none() {
             return Err(malformed(json).unwrap_or_else(|| wrong("no JSON".to_owned())));
@@ -322,20 +344,19 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Members<'a> {
-    fn add(&mut self, name: &[u8], value: &'a str) {
-        let member = match Place::of(name) {
-            None => return,
-            Some(Place::Column(column)) => match self.columns.get_mut(column) {
+    fn add(&mut self, place: Place, value: &'a str) {
+        let member = match place {
+            Place::Column(column) => match self.columns.get_mut(column) {
                 None => return,
                 Some(member) => member,
             },
-            Some(Place::Project) => &mut self.project,
-            Some(Place::Page) => &mut self.page,
-            Some(Place::Metadata) => &mut self.metadata,
-            Some(Place::Thread) => &mut self.thread,
-            Some(Place::Children) => &mut self.children,
-            Some(Place::Runs) if value.starts_with('[') => &mut self.runs,
-            Some(Place::Runs) => return,
+            Place::Project => &mut self.project,
+            Place::Page => &mut self.page,
+            Place::Metadata => &mut self.metadata,
+            Place::Thread => &mut self.thread,
+            Place::Children => &mut self.children,
+            Place::Runs if value.starts_with('[') => &mut self.runs,
+            Place::Runs => return,
         };
         *member = Some(value);
     }
