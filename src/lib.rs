@@ -98,6 +98,8 @@ pub struct Sessions {
     pub skipped: Vec<SkippedFile>,
     /// What was read.
     pub read: Read,
+    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
+    pub window: Window,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
     /// Traces that were built without their root, which is not among the runs that were looked at.
@@ -174,6 +176,7 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
         overviews: overviews.collect(),
         total: total(answers.iter().map(|(_, project, known)| (*project, known)))?,
         span: span(tallied.projects.values()),
+        window: tallied.window,
         read: read(source, &tallied),
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
         warnings,
@@ -204,6 +207,8 @@ pub struct Stats {
     pub skipped: Vec<SkippedFile>,
     /// What was read.
     pub read: Read,
+    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
+    pub window: Window,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
     plans: String,
@@ -252,7 +257,7 @@ pub async fn stats(
                 meaning: &known,
             };
             groups.check_columns(&columns, |missing| telling(&measures, missing))?;
-            grouped(groups, &making, &columns).await
+            grouped(groups, &making, &columns, &tallied.window).await
         },
     );
     let ((groups, total), tallied) = answer.await?;
@@ -264,6 +269,7 @@ pub async fn stats(
         usage: usage_of(&tallied),
         warnings: tallied.warnings.clone(),
         read: read(source, &tallied),
+        window: tallied.window,
         span: span(tallied.projects.values()),
         plans: tallied.explain(),
         skipped: tallied.skipped,
@@ -302,6 +308,8 @@ pub struct Tallies {
     pub skipped: Vec<SkippedFile>,
     /// What was read.
     pub read: Read,
+    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
+    pub window: Window,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
     file: File,
@@ -374,6 +382,7 @@ pub async fn tallies(
         usage: usage_of(&tallied),
         warnings: tallied.warnings.clone(),
         read: read(source, &tallied),
+        window: tallied.window,
         span: span(tallied.projects.values()),
         plans: tallied.explain(),
         skipped: tallied.skipped,
@@ -386,6 +395,7 @@ async fn grouped(
     groups: &mut engine::Groups<'_>,
     making: &Making<'_>,
     columns: &BTreeSet<TallyColumn>,
+    window: &Window,
 ) -> Result<(Vec<Group>, Group), Stop> {
     let Breakdown { by, every, .. } = making.breakdown;
     let own_feedback = groups.has_own_feedback();
@@ -455,7 +465,7 @@ async fn grouped(
     let mut total = making.total(&total);
     if let Some(every) = every {
         let starts = series.total.keys().copied().collect();
-        let spans = document::spans(every, groups.window(), &starts)?;
+        let spans = document::spans(every, window, &starts)?;
         making.spread_total(&series.total, &mut total, &spans);
         making.spread(series, &mut found, &spans)?;
     }
@@ -486,6 +496,8 @@ pub struct Runs {
     pub skipped: Vec<SkippedFile>,
     /// What was read.
     pub read: Read,
+    /// When the runs start that are asked for.
+    pub window: Window,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
     plans: String,
@@ -531,6 +543,7 @@ pub async fn runs(
         usage: usage_of(&tallied),
         warnings: tallied.warnings.clone(),
         read: read(source, &tallied),
+        window: tallied.window,
         span: span(tallied.projects.values()),
         plans: tallied.explain(),
         skipped: tallied.skipped,

@@ -539,11 +539,11 @@ fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
     for text in &summary.asides {
         aside(text);
     }
-    let (window, zone) = (&question.request.window, question.zone);
-    for hint in summary.hints(window, zone) {
+    let zone = question.zone;
+    for hint in summary.hints(zone) {
         remark(Remark::Hint, &hint);
     }
-    let line = summary.line(window, zone, question.began.elapsed());
+    let line = summary.line(zone, question.began.elapsed());
     aside(&summary::wrapped(&line, face::width()));
 }
 

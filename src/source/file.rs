@@ -118,7 +118,7 @@ pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) 
             ))
         })?;
     if let Some(says) = &footer.tallies {
-        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
+        return TallyFile::new(&path, scan, &footer, says).map(Opened::Tallies);
     }
     if footer.n_rows == 0 {
         return Ok(Opened::Nothing);
