@@ -276,7 +276,7 @@ fn windows_that_follow_each_other_are_one() {
         let file = dir.path().join(format!("{}.parquet", pair[0]));
         let request = request(pair[0], pair[1]);
         asking
-            .store(&[folder.clone()], &request, &breakdown, &file)
+            .store(std::slice::from_ref(&folder), &request, &breakdown, &file)
             .unwrap();
         files.push(file);
     }
