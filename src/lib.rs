@@ -157,12 +157,9 @@ impl Sessions {
 /// it should be; [`Error::Memory`] where the limit does not suffice.
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
     let tallied = engine::answer(engine, source, request).await?;
-    let mut warnings = tallied.warnings.clone();
-    warnings.extend(unread_feedback(source, &tallied));
     let mut answers = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
         let known = known(*id, project)?;
-        warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
         answers.push((document(source, *id, project, &known), project, known));
     }
     answers.sort_by_key(|(session, ..)| (Reverse(session.start_time), session.id));
@@ -178,8 +175,8 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
         span: span(tallied.projects.values()),
         window: tallied.window,
         read: read(source, &tallied),
+        warnings: warnings(source, &tallied)?,
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
-        warnings,
         skipped: tallied.skipped.clone(),
         n_rootless: (tallied.projects.values())
             .map(|project| project.n_rootless)
@@ -267,7 +264,7 @@ pub async fn stats(
         total,
         overlaps,
         usage: usage_of(&tallied),
-        warnings: tallied.warnings.clone(),
+        warnings: warnings(source, &tallied)?,
         read: read(source, &tallied),
         window: tallied.window,
         span: span(tallied.projects.values()),
@@ -380,7 +377,7 @@ pub async fn tallies(
     let (file, tallied) = answer.await?;
     Ok(Tallies {
         usage: usage_of(&tallied),
-        warnings: tallied.warnings.clone(),
+        warnings: warnings(source, &tallied)?,
         read: read(source, &tallied),
         window: tallied.window,
         span: span(tallied.projects.values()),
@@ -541,7 +538,7 @@ pub async fn runs(
     Ok(Runs {
         runs,
         usage: usage_of(&tallied),
-        warnings: tallied.warnings.clone(),
+        warnings: warnings(source, &tallied)?,
         read: read(source, &tallied),
         window: tallied.window,
         span: span(tallied.projects.values()),
@@ -738,6 +735,17 @@ fn known(id: Uuid, project: &ProjectTally) -> Result<Known> {
             completion_tokens: has(&[Column::CompletionTokens]),
         },
     })
+}
+
+/// What should be known of an answer's figures.
+fn warnings(source: &Source, tallied: &Tallied) -> Result<Vec<String>> {
+    let mut warnings = tallied.warnings.clone();
+    warnings.extend(unread_feedback(source, tallied));
+    for (id, project) in &tallied.projects {
+        let known = known(*id, project)?;
+        warnings.extend(oddities(&known, project).map(|odd| format!("project {id}: {odd}")));
+    }
+    Ok(warnings)
 }
 
 /// What should be known of a project's figures.
