@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::array::RecordBatch;
@@ -75,6 +76,8 @@ pub struct Progress {
     pub n_files_there: usize,
     /// Bytes of columns that have been read.
     pub n_bytes: u64,
+    /// Bytes of JSON that have been read, before anything else is.
+    pub n_json_bytes: u64,
     /// Runs that have been read.
     pub n_rows: u64,
 }
@@ -85,6 +88,8 @@ pub struct Engine {
     ctx: SessionContext,
     /// The plans of the question that is being answered, or was last.
     underway: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
+    /// The bytes of JSON that were read for it before.
+    n_json_bytes: Arc<AtomicU64>,
 }
 
 impl Engine {
@@ -125,6 +130,7 @@ impl Engine {
         Ok(Self {
             ctx,
             underway: Arc::default(),
+            n_json_bytes: Arc::default(),
         })
     }
 
@@ -133,7 +139,10 @@ impl Engine {
     #[must_use]
     pub fn progress(&self) -> Progress {
         let underway = self.underway.lock().map(|plans| plans.clone());
-        let mut progress = Progress::default();
+        let mut progress = Progress {
+            n_json_bytes: self.n_json_bytes.load(Ordering::Relaxed),
+            ..Progress::default()
+        };
         for scan in underway.unwrap_or_default().iter().flat_map(scans) {
             let metrics = scan.metrics().unwrap_or_default();
             let metric = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize());

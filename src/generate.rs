@@ -1,15 +1,15 @@
 //! Seeded synthetic exports, for tests, benches and trying things out.
 //!
 //! In go [`Options`], out comes a folder that looks like a bulk export of run
-//! records: Parquet files in one of the layouts that exports have, with
-//! believable traces, and a `sessions.json` that names the projects. The same
+//! records: Parquet files in one of the layouts that exports have (or JSON
+//! lines), with believable traces, and a `sessions.json` that names the projects. The same
 //! options give the same bytes, on any machine and any number of threads;
 //! there is no wall clock in it.
 //!
 //! The way of the data: `plan` (how many rows each project, day and quarter
 //! of an hour gets) → `day` (the runs of a day, in order of time, out of
 //! traces) ← `trace` (one trace as a pure function of random bits) →
-//! `columns` (runs into Arrow) → `files`.
+//! `columns` (runs into Arrow) → `files` (← `lines`, where they are JSON).
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ mod columns;
 mod day;
 mod files;
 mod json;
+mod lines;
 mod plan;
 mod random;
 mod texts;
@@ -107,6 +108,8 @@ pub enum Layout {
     V2,
     /// One folder of files, without keys in paths; types as in `V2`.
     Flat,
+    /// One folder of files of JSON lines, as a client that lists runs dumps them; costs are text.
+    Lines,
 }
 
 /// How the columns of the files are compressed.
@@ -137,13 +140,13 @@ pub enum CostType {
 /// What was written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Summary {
-    /// Number of Parquet files.
+    /// Number of files of runs.
     pub files: u64,
     /// Number of rows in them, repeated ones included.
     pub rows: u64,
     /// Number of distinct runs: [`Options::rows`].
     pub runs: u64,
-    /// Size of the Parquet files in bytes.
+    /// Size of these files in bytes.
     pub bytes: u64,
     /// The projects, the largest first.
     pub projects: Vec<GeneratedProject>,

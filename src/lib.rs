@@ -652,14 +652,16 @@ fn usage_of(tallied: &Tallied) -> Usage {
 }
 
 fn read(source: &Source, tallied: &Tallied) -> Read {
+    let n_scanned = u64::try_from(tallied.metric("bytes_scanned")).unwrap_or(u64::MAX);
+    let n_bytes = tallied.n_json_bytes;
+    // Nobody knows before how much comes by standard input.
+    let n_bytes_there = source.n_bytes().max(n_bytes);
     Read {
         n_files: tallied.n_files,
         n_files_there: source.n_files(),
-        n_bytes: tallied
-            .metric("bytes_scanned")
-            .try_into()
-            .unwrap_or(u64::MAX),
-        n_bytes_there: source.n_bytes(),
+        // Of JSON, also what was read again of the tables that were made of it.
+        n_bytes: n_bytes.saturating_add(n_scanned).min(n_bytes_there),
+        n_bytes_there,
     }
 }
 
@@ -767,6 +769,9 @@ fn oddities(known: &Known, project: &ProjectTally) -> impl Iterator<Item = Strin
                 "its runs are of {tenants} tenants, of which {} is shown",
                 known.tenant_id
             )
+        }),
+        known.tenant_id.is_nil().then(|| {
+            "nothing says which tenant its runs are of; --assume-tenant UUID would".to_owned()
         }),
         is_doubled.then(|| {
             let n_composite = tally.map_or(0, |tally| tally.n_composite_usage);

@@ -5,7 +5,7 @@
 //! ids and text are text views.
 
 pub(crate) mod functions;
-mod json;
+pub(crate) mod json;
 
 use std::sync::Arc;
 

@@ -9,6 +9,7 @@ mod files;
 mod footer;
 mod format;
 mod indexes;
+mod json;
 mod listing;
 mod pages;
 pub(crate) mod projects;
@@ -19,6 +20,7 @@ mod thrift;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use datafusion::execution::context::SessionContext;
 use futures::StreamExt;
@@ -26,6 +28,7 @@ use uuid::Uuid;
 
 use crate::error::{Error, Result, SkippedFile};
 use crate::request::Projects;
+use crate::runs::Column;
 use file::{Assumed, Opened};
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
@@ -45,6 +48,7 @@ pub struct Source {
     assumed: Assumed,
     dedup: Dedup,
     on_bad_file: OnBadFile,
+    spools: json::Spools,
 }
 
 /// The side files of a source.
@@ -88,11 +92,12 @@ pub enum OnBadFile {
 }
 
 impl Source {
-    /// Lists files, folders and globs, and reads the side files. No file of runs is opened yet.
+    /// Lists files, folders and globs, and reads the side files; `-` is standard input. No file of runs is
+    /// opened yet.
     ///
     /// # Errors
     ///
-    /// Where a path leads to no Parquet file or a side file cannot be read.
+    /// Where a path leads to no file of runs or a side file cannot be read.
     pub fn open<P: AsRef<Path>>(
         paths: impl IntoIterator<Item = P>,
         options: &SourceOptions,
@@ -101,7 +106,9 @@ impl Source {
             .into_iter()
             .map(|path| path.as_ref().to_owned())
             .collect();
-        let listing = listing::list(&paths)?;
+        let no_runs = options.projects.iter().chain(&options.feedback);
+        let no_runs: Vec<&Path> = no_runs.map(PathBuf::as_path).collect();
+        let listing = listing::list(&paths, &no_runs)?;
         let side_files = match &options.projects {
             Some(path) => vec![path.clone()],
             None => listing.side_files,
@@ -124,6 +131,7 @@ impl Source {
             },
             dedup: options.dedup,
             on_bad_file: options.on_bad_file,
+            spools: json::Spools::default(),
         })
     }
 
@@ -257,12 +265,17 @@ impl Source {
         }
     }
 
-    /// Reads the footers of the files that may hold runs of a project, or of any. Those that cannot be
-    /// read are an error, or are added to `skipped`.
+    /// Reads the footers of the files that may hold runs of a project, or of any; tables are made of those
+    /// that are JSON. Those that cannot be read are an error, or are added to `skipped`.
+    ///
+    /// `looked_at` are columns that the question reads beside those of every question; bytes of JSON that
+    /// were read are added to `n_json_bytes`.
     pub(crate) async fn files(
         &self,
         ctx: &SessionContext,
         project: Option<Uuid>,
+        looked_at: &BTreeSet<Column>,
+        n_json_bytes: &Arc<AtomicU64>,
         skipped: &mut Vec<SkippedFile>,
     ) -> Result<Files> {
         let threads = ctx.state().config().target_partitions();
@@ -272,9 +285,26 @@ impl Source {
             of_project && skipped.iter().all(|skipped| skipped.path != file.path)
         });
         let candidates: Vec<Listed> = candidates.cloned().collect();
-        let opened = candidates
+        let reading = json::Reading {
+            whole: looked_at.contains(&Column::Inputs) || looked_at.contains(&Column::Outputs),
+            skips: self.skips_bad_files(),
+            n_threads: threads,
+            n_bytes: Arc::clone(n_json_bytes),
+        };
+        let spooled = self.spools.of(&candidates, &reading).await?;
+        let mut readable = Vec::with_capacity(candidates.len());
+        for (listed, spooled) in candidates.into_iter().zip(spooled) {
+            match spooled {
+                Ok(spooled) => readable.push((listed, spooled)),
+                Err(file) if self.skips_bad_files() => skipped.push(file),
+                Err(SkippedFile { path, problem }) => {
+                    return Err(Error::BadInput { path, problem });
+                }
+            }
+        }
+        let opened = readable
             .into_iter()
-            .map(|listed| file::open(ctx.clone(), listed, self.assumed));
+            .map(|(listed, spooled)| file::open(ctx.clone(), listed, spooled, self.assumed));
         let mut opened = futures::stream::iter(opened).buffered(4 * threads);
         let (mut files, mut tallies) = (Vec::new(), Vec::new());
         while let Some(file) = opened.next().await {

@@ -40,7 +40,7 @@ pub(super) struct Generate {
     #[arg(long, default_value_t = Options::default().seed)]
     seed: u64,
 
-    /// Folders and types of the export.
+    /// Folders and types of the export: a bulk export's, one folder, or JSON lines.
     #[arg(long, value_enum, default_value = "v2")]
     layout: LayoutArg,
 
@@ -74,6 +74,8 @@ enum LayoutArg {
     V1,
     V2,
     Flat,
+    /// Files of JSON lines.
+    Jsonl,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -104,6 +106,7 @@ impl Generate {
                 LayoutArg::V1 => Layout::V1,
                 LayoutArg::V2 => Layout::V2,
                 LayoutArg::Flat => Layout::Flat,
+                LayoutArg::Jsonl => Layout::Lines,
             },
             row_group_rows: self.row_group_rows,
             compression: match self.compression {

@@ -57,9 +57,23 @@ fn show(engine: &Engine, n_bytes_there: u64, is_over: &AtomicBool) {
         let progress = engine.progress();
         let n_files = u64::try_from(progress.n_files).unwrap_or(u64::MAX);
         let n_files_there = u64::try_from(progress.n_files_there).unwrap_or(u64::MAX);
-        bar.set_length(n_files_there.max(1));
-        bar.set_position(n_files);
-        bar.set_message(if n_files_there == 0 {
+        let is_json = n_files_there == 0 && progress.n_json_bytes > 0;
+        let (done, all) = if is_json {
+            let all = n_bytes_there.max(progress.n_json_bytes);
+            (progress.n_json_bytes, all)
+        } else {
+            (n_files, n_files_there)
+        };
+        bar.set_length(all.max(1));
+        bar.set_position(done);
+        bar.set_message(if is_json {
+            format!(
+                "{} of {} of JSON · {}/s",
+                ByteSize(done),
+                ByteSize(all),
+                ByteSize(per_second(done, began.elapsed())),
+            )
+        } else if n_files_there == 0 {
             "reading footers".to_owned()
         } else {
             format!(

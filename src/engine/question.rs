@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
@@ -82,6 +83,8 @@ pub(crate) struct Tallied {
     pub(crate) skipped: Vec<SkippedFile>,
     /// The files whose runs were read.
     pub(crate) n_files: usize,
+    /// The bytes of JSON that were read.
+    pub(crate) n_json_bytes: u64,
     pub(crate) plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
@@ -103,7 +106,10 @@ pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) 
     let mut skipped = Vec::new();
     loop {
         match attempt_all(engine, source, request, &mut skipped).await {
-            Ok(tallied) => return Ok(Tallied { skipped, ..tallied }),
+            Ok(mut tallied) => {
+                tallied.skipped.splice(0..0, skipped);
+                return Ok(tallied);
+            }
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Bad(files)) => skipped.extend(files),
         }
@@ -153,10 +159,14 @@ pub(super) async fn open<'e>(
         .into());
     }
     let mut named = source.named(&request.projects);
-    let files = source.files(&engine.ctx, named, skipped).await?;
+    let of_root = RunFilter::of_all(request.filter.iter().chain(&request.trace_filter));
+    looked_at.extend(filtered(request, of_root.as_ref()));
+    engine.n_json_bytes.store(0, Ordering::Relaxed);
+    let json = &engine.n_json_bytes;
+    let files = source.files(&engine.ctx, named, &looked_at, json, skipped);
     let mut question = Question {
         engine,
-        files,
+        files: files.await?,
         skips: source.skips_bad_files(),
         roots: Wanted {
             window: request.window,
@@ -167,7 +177,7 @@ pub(super) async fn open<'e>(
         window: request.window,
         of_runs: BTreeSet::new(),
         filters: Filters {
-            of_root: RunFilter::of_all(request.filter.iter().chain(&request.trace_filter)),
+            of_root,
             of_any: None,
         },
         reserved: Vec::new(),
@@ -181,7 +191,8 @@ pub(super) async fn open<'e>(
     if named.is_some_and(|id| !facts.contains_key(&id)) {
         // No run of it where its path would be: the files must say which projects there are.
         named = None;
-        question.files = source.files(&engine.ctx, None, skipped).await?;
+        let files = source.files(&engine.ctx, None, &looked_at, json, skipped);
+        question.files = files.await?;
         facts = question.facts().await?;
     }
     if facts.is_empty() && !skipped.is_empty() && request.projects != Projects::All {
@@ -195,12 +206,12 @@ pub(super) async fn open<'e>(
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
-    looked_at.extend(question.filtered(request));
     let tallied = Tallied {
         window,
         n_files: 0,
+        n_json_bytes: json.load(Ordering::Relaxed),
         warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
-        skipped: Vec::new(),
+        skipped: question.files.left_out(),
         projects,
         plans: Vec::new(),
     };
@@ -332,15 +343,15 @@ impl Filters {
     }
 }
 
-impl Question<'_> {
-    /// The columns that filters look at.
-    fn filtered(&self, request: &Request) -> BTreeSet<Column> {
-        let of_any = request.tree_filter.iter();
-        let of_any = of_any.filter_map(|filter| RunFilter::of_all([filter]));
-        let filters = self.filters.of_root.iter().cloned().chain(of_any);
-        filters.flat_map(|filter| filter.with_own(&[])).collect()
-    }
+/// The columns that filters look at.
+fn filtered(request: &Request, of_root: Option<&RunFilter>) -> BTreeSet<Column> {
+    let of_any = request.tree_filter.iter();
+    let of_any = of_any.filter_map(|filter| RunFilter::of_all([filter]));
+    let filters = of_root.cloned().into_iter().chain(of_any);
+    filters.flat_map(|filter| filter.with_own(&[])).collect()
+}
 
+impl Question<'_> {
     /// What is known of the projects without their traces.
     async fn facts(&mut self) -> Result<BTreeMap<Uuid, Facts>, Stop> {
         let mut facts = self.files.proven();

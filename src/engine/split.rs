@@ -109,7 +109,10 @@ pub(crate) async fn split<T>(
             Ok((answer, tallied))
         };
         match attempt.await {
-            Ok((answer, tallied)) => return Ok((answer, Tallied { skipped, ..tallied })),
+            Ok((answer, mut tallied)) => {
+                tallied.skipped.splice(0..0, skipped);
+                return Ok((answer, tallied));
+            }
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Bad(files)) => skipped.extend(files),
         }

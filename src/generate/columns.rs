@@ -77,7 +77,10 @@ impl<'a> Columns<'a> {
             texts,
             project,
             layout,
-            cost_type: plan.options.cost_type,
+            cost_type: match layout {
+                Layout::Lines => CostType::Text,
+                _ => plan.options.cost_type,
+            },
             tenant_id: id_text(plan.tenant),
             session_id: id_text(project.id),
             n_rows: 0,
@@ -278,7 +281,7 @@ impl TextList {
     fn new(layout: Layout) -> Self {
         match layout {
             Layout::V1 => Self::List(ListBuilder::new(StringBuilder::new())),
-            Layout::V2 | Layout::Flat => Self::Json(StringBuilder::new()),
+            Layout::V2 | Layout::Flat | Layout::Lines => Self::Json(StringBuilder::new()),
         }
     }
 
@@ -327,7 +330,7 @@ fn times(layout: Layout, values: &mut Vec<Option<i64>>) -> ArrayRef {
                 .map(|time| time.map(|time_us| time_us.saturating_mul(1_000)))
                 .collect::<TimestampNanosecondArray>(),
         ),
-        Layout::V2 | Layout::Flat => Arc::new(
+        Layout::V2 | Layout::Flat | Layout::Lines => Arc::new(
             values
                 .collect::<TimestampMicrosecondArray>()
                 .with_timezone("UTC"),

@@ -1,4 +1,4 @@
-//! Files and folders: the Parquet files of a day, and `sessions.json`.
+//! Files and folders: the files of a day, and `sessions.json`.
 //!
 //! A file is written under a temporary name and renamed when it is complete.
 //! Its bytes depend on its rows and on the parquet crate alone: no version,
@@ -23,7 +23,7 @@ use super::day::Day;
 use super::plan::{DAY_US, Edition, Job, Plan, Project, SLOTS};
 use super::texts::Texts;
 use super::trace::Run;
-use super::{Compression, GenerateError, Layout, Options};
+use super::{Compression, GenerateError, Layout, Options, lines};
 
 /// What the files say they were written by; never changes.
 const CREATED_BY: &str = "runtally generate";
@@ -125,13 +125,20 @@ fn session(plan: &Plan, project: &Project) -> Value {
     })
 }
 
-/// A Parquet file in the making.
+/// What writes rows into a file.
+#[expect(clippy::large_enum_variant, reason = "there are few of them")]
+enum Sink {
+    Parquet(ArrowWriter<BufWriter<File>>),
+    Lines(BufWriter<File>),
+}
+
+/// A file of runs in the making.
 struct RunFile<'a> {
     part: u32,
     path: PathBuf,
     modified_us: i64,
     columns: Columns<'a>,
-    writer: ArrowWriter<BufWriter<File>>,
+    sink: Sink,
     n_rows: u64,
 }
 
@@ -155,12 +162,15 @@ impl<'a> RunFile<'a> {
         let options = ArrowWriterOptions::new()
             .with_properties(properties(&plan.options))
             .with_skip_arrow_metadata(true);
-        let writer = columns
-            .schema()
-            .map_err(ParquetError::from)
-            .and_then(|schema| {
-                ArrowWriter::try_new_with_options(BufWriter::new(file), schema, options)
-            });
+        let file = BufWriter::new(file);
+        let sink = match plan.options.layout {
+            Layout::Lines => Ok(Sink::Lines(file)),
+            Layout::V1 | Layout::V2 | Layout::Flat => columns
+                .schema()
+                .map_err(ParquetError::from)
+                .and_then(|schema| ArrowWriter::try_new_with_options(file, schema, options))
+                .map(Sink::Parquet),
+        };
         let end_us = plan.day_start_us(plan.options.days);
         Ok(Self {
             part,
@@ -169,7 +179,7 @@ impl<'a> RunFile<'a> {
                 Edition::Second => end_us + DAY_US,
             },
             columns,
-            writer: writer.map_err(|source| parquet_error(&path, source))?,
+            sink: sink.map_err(|source| parquet_error(&path, source))?,
             n_rows: 0,
             path,
         })
@@ -187,21 +197,27 @@ impl<'a> RunFile<'a> {
 
     fn write_batch(&mut self) -> Result<(), GenerateError> {
         self.n_rows += self.columns.len() as u64;
-        self.columns
-            .finish()
-            .map_err(ParquetError::from)
-            .and_then(|batch| self.writer.write(&batch))
-            .map_err(|source| parquet_error(&self.path, source))
+        let failed = |source| parquet_error(&self.path, source);
+        let batch = self.columns.finish().map_err(ParquetError::from);
+        let batch = batch.map_err(failed)?;
+        match &mut self.sink {
+            Sink::Parquet(writer) => writer.write(&batch).map_err(failed),
+            Sink::Lines(out) => {
+                lines::write(out, &batch).map_err(|source| io_error(&self.path, source))
+            }
+        }
     }
 
     /// Completes the file, gives it its name and adds it to what is written.
     fn finish(mut self, written: &mut Written) -> Result<(), GenerateError> {
         self.write_batch()?;
         let path = self.path;
-        let buffered = self
-            .writer
-            .into_inner()
-            .map_err(|source| parquet_error(&path, source))?;
+        let buffered = match self.sink {
+            Sink::Lines(out) => out,
+            Sink::Parquet(writer) => writer
+                .into_inner()
+                .map_err(|source| parquet_error(&path, source))?,
+        };
         let modified = UNIX_EPOCH + Duration::from_micros(self.modified_us.unsigned_abs());
         let bytes =
             complete(buffered, modified, &path).map_err(|source| io_error(&path, source))?;
@@ -240,17 +256,24 @@ fn file_path(plan: &Plan, project: &Project, job: &Job, part: u32) -> PathBuf {
                 "{folders}/resource=runs/year={year}/month={month}/day={day}/runs-{part:04}.parquet"
             )
         }
-        Layout::Flat => {
+        layout @ (Layout::Flat | Layout::Lines) => {
             let number = match job.edition {
                 Edition::First => 1,
                 Edition::Second => 2,
             };
-            format!("export-{number}-{}-{date}-{part:04}.parquet", project.name)
+            let extension = match layout {
+                Layout::Lines => "jsonl",
+                _ => "parquet",
+            };
+            format!(
+                "export-{number}-{}-{date}-{part:04}.{extension}",
+                project.name
+            )
         }
     })
 }
 
-/// The name of a file that is not complete: no Parquet file's.
+/// The name of a file that is not complete: that of no file of runs.
 fn temporary_path(path: &Path) -> PathBuf {
     path.with_extension("tmp")
 }

@@ -368,7 +368,7 @@ fn columns_have_the_types_of_the_layout() {
         let marks = match layout {
             Layout::V1 => "/runs/year=2026/month=10/day=29/",
             Layout::V2 => "/resource=runs/year=2026/month=10/day=29/",
-            Layout::Flat => "-2026-10-29-",
+            Layout::Flat | Layout::Lines => "-2026-10-29-",
         };
         assert!(inside.contains(marks), "{inside}");
     }

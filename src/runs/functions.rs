@@ -42,9 +42,9 @@ pub(crate) use super::json::{object, scalar_text};
 const BITS: DataType = DataType::Decimal128(38, 0);
 
 /// What a cost has to be.
-const A_COST: &str = "a cost within 9 223 372 dollars";
+pub(crate) const A_COST: &str = "a cost within 9 223 372 dollars";
 /// What a number of tokens has to be.
-pub(super) const A_WHOLE_NUMBER: &str = "a whole number of 64 bits";
+pub(crate) const A_WHOLE_NUMBER: &str = "a whole number of 64 bits";
 
 /// A value that a column may not hold.
 #[derive(Debug, thiserror::Error)]
@@ -581,11 +581,15 @@ fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
 }
 
 pub(super) fn whole_of_text(text: &str, column: &str) -> Result<Option<i64>> {
-    let of_float = || whole_float(text.parse().ok()?);
-    let number = text.parse().ok().or_else(of_float);
-    number
+    whole_number(text)
         .map(Some)
         .ok_or_else(|| bad(column, A_WHOLE_NUMBER, quoted(text)))
+}
+
+/// The integer that a number's text stands for, if it stands for one.
+pub(crate) fn whole_number(text: &str) -> Option<i64> {
+    let of_float = || whole_float(text.parse().ok()?);
+    text.parse().ok().or_else(of_float)
 }
 
 /// The integer that a double stands for, if it stands for one.

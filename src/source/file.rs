@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::footer::Footer;
 use super::format::Format;
+use super::json::Spooled;
 use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
 use super::scan::Facts;
@@ -52,6 +53,8 @@ pub(crate) struct SourceFile {
     pub(super) export: Export,
     /// Where it stands among those that may repeat its runs; `None` where none does.
     pub(super) rank: Option<Rank>,
+    /// The table that was made of it, where it is no Parquet itself.
+    pub(super) spooled: Option<Arc<Spooled>>,
 }
 
 /// Where a file and its export stand among those that may repeat each other's runs.
@@ -87,8 +90,15 @@ pub(super) enum Opened {
     Nothing,
 }
 
-/// Reads one file's footer.
-pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) -> Result<Opened> {
+/// Reads the footer of a file, or of the table that was made of it.
+pub(super) async fn open(
+    ctx: SessionContext,
+    listed: Listed,
+    spooled: Option<Arc<Spooled>>,
+    assumed: Assumed,
+) -> Result<Opened> {
+    let table = spooled.as_ref().map(|spooled| spooled.table.clone());
+    let table = table.unwrap_or_else(|| listed.canonical.clone());
     let path = listed.path.clone();
     let bad = |problem: String| Error::BadInput {
         path: path.clone(),
@@ -97,7 +107,7 @@ pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) 
     let task = tokio::spawn(async move {
         let runtime = ctx.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
-        let location = ObjectPath::from_absolute_path(&listed.canonical).map_err(|_| {
+        let location = ObjectPath::from_absolute_path(&table).map_err(|_| {
             let problem = "its path has characters in it with which no file can be opened";
             DataFusionError::External(problem.into())
         })?;
@@ -123,7 +133,18 @@ pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) 
     if footer.n_rows == 0 {
         return Ok(Opened::Nothing);
     }
-    SourceFile::new(&listed, scan, footer, assumed).map(Opened::Runs)
+    let footer = match &spooled {
+        Some(spooled) => footer.without(&spooled.absent),
+        None => footer,
+    };
+    // Dumps mostly do not name it.
+    let no_tenant = spooled.as_ref().map(|_| Uuid::nil());
+    let assumed = Assumed {
+        tenant: assumed.tenant.or(no_tenant),
+        ..assumed
+    };
+    let file = SourceFile::new(&listed, scan, footer, assumed)?;
+    Ok(Opened::Runs(SourceFile { spooled, ..file }))
 }
 
 impl SourceFile {
@@ -163,6 +184,7 @@ impl SourceFile {
             tenant: constant(Column::TenantId, listed.keys.tenant, assumed.tenant),
             export: listed.export.clone(),
             rank: None,
+            spooled: None,
             path: listed.path.clone(),
             keys: listed.keys.clone(),
             scan,
@@ -251,7 +273,7 @@ impl SourceFile {
 
     /// The file for a scan: how to read each of its columns, and the constants.
     pub(super) fn partitioned(&self) -> PartitionedFile {
-        let fields = self.footer.schema.fields().iter().map(|field| {
+        let fields = self.footer.written.fields().iter().map(|field| {
             let kind = self.format.read_as(field);
             Arc::new(
                 field

@@ -45,6 +45,8 @@ pub(crate) struct Footer {
     /// What it says of tallies, where its rows are such.
     pub(crate) tallies: Option<String>,
     columns: Vec<ColumnFacts>,
+    /// All of them, also those that count as absent.
+    pub(crate) written: SchemaRef,
 }
 
 /// What the footer proves of one column.
@@ -132,8 +134,23 @@ impl Footer {
                 .filter_map(|group| u64::try_from(group.num_rows()).ok())
                 .sum(),
             columns: columns.collect(),
+            written: Arc::clone(&schema),
             schema,
         })
+    }
+
+    /// The same, as if the file lacked some columns.
+    pub(crate) fn without(self, columns: &[&str]) -> Self {
+        let kept = self.schema.fields().iter().zip(self.columns);
+        let kept = kept.filter(|(field, _)| !columns.contains(&field.name().as_str()));
+        let (fields, columns): (Vec<FieldRef>, _) = kept
+            .map(|(field, facts)| (Arc::clone(field), facts))
+            .unzip();
+        Self {
+            schema: Arc::new(Schema::new(fields)),
+            columns,
+            ..self
+        }
     }
 
     /// Whether the file has the column.

@@ -1,7 +1,8 @@
 //! Which files a source has, and what their paths say.
 //!
-//! Paths as a user gives them (files, folders, globs) go in; a sorted list of Parquet files comes out,
-//! each once, with the keys of an export's folders (`session_id=…/`). No file is opened here.
+//! Paths as a user gives them (files, folders, globs, `-` for standard input) go in; a sorted list of files
+//! that hold runs comes out, each once, with the keys of an export's folders (`session_id=…/`). No file is
+//! opened here.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,6 +15,15 @@ use crate::error::{Error, Result};
 
 /// The metadata side files that a source may have at its root.
 const SIDE_FILES: [&str; 2] = ["sessions.json", "sessions.jsonl"];
+/// What side files of any kind begin with; they hold no runs.
+const SIDE_FILE: &str = "sessions.json";
+/// The names of JSON files end so, or so and then with how they are packed.
+const JSON: [&str; 3] = [".json", ".jsonl", ".ndjson"];
+const PACKED: [&str; 3] = [".gz", ".zst", ".zstd"];
+/// The folder of what other exporters say of their windows.
+const MANIFESTS: &str = "manifests";
+/// Standard input, as a source.
+const STREAM: &str = "-";
 
 /// What a source's paths lead to.
 #[derive(Debug, Default)]
@@ -39,6 +49,21 @@ pub(crate) struct Listed {
     pub(crate) size: u64,
     /// When it was last written, whole seconds since 1970.
     pub(crate) modified_s: i64,
+    /// What it holds, as far as its name says.
+    pub(crate) form: Form,
+}
+
+/// What a file holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// Parquet.
+    Parquet,
+    /// JSON.
+    Json,
+    /// JSON that is read from standard input.
+    Stream,
+    /// What its content says.
+    Unknown,
 }
 
 /// A folder `export_id=…`, or a file by itself where it is in none. Ordered by the path below the source.
@@ -59,20 +84,26 @@ pub(crate) struct Keys {
     pub(crate) day: Option<NaiveDate>,
 }
 
-/// Lists files, folders (with all that is below them) and globs.
+/// Lists files, folders (with all that is below them) and globs, but for those of `no_runs`.
 ///
 /// # Errors
 ///
-/// Where a path does not exist or leads to no Parquet file, and where a folder cannot be read.
-pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
-    let mut found = Found::default();
+/// Where a path does not exist or leads to no file of runs, and where a folder cannot be read.
+pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
+    let no_runs = no_runs.iter().filter_map(|path| path.canonicalize().ok());
+    let mut found = Found {
+        no_runs: no_runs.collect(),
+        ..Found::default()
+    };
     for path in paths {
         let before = found.n_seen;
-        if path.exists() {
+        if path.as_os_str() == STREAM {
+            found.stream(path);
+        } else if path.exists() {
             found.add(path)?;
         } else {
             for path in glob_matches(path)? {
-                if path.is_dir() || is_parquet(&path) || is_side_file(&path) {
+                if path.is_dir() || is_parquet(&path) || is_json(&path) || is_side_file(&path) {
                     found.add(&path)?;
                 }
             }
@@ -80,7 +111,8 @@ pub(crate) fn list(paths: &[PathBuf]) -> Result<Listing> {
         if found.n_seen == before && !(paths.len() > 1 && is_side_file(path)) {
             return Err(Error::NoInput {
                 path: path.clone(),
-                problem: "no Parquet file (*.parquet) in it".to_owned(),
+                problem: "no Parquet file (*.parquet) in it, nor JSON (*.json, *.jsonl, *.ndjson)"
+                    .to_owned(),
             });
         }
     }
@@ -118,6 +150,8 @@ fn glob_matches(path: &Path) -> Result<Vec<PathBuf>> {
 #[derive(Default)]
 struct Found {
     files: BTreeMap<PathBuf, Listed>,
+    /// Files that hold something else.
+    no_runs: Vec<PathBuf>,
     side_files: Vec<PathBuf>,
     /// Counts a file as often as it is named, so that naming it twice is no error.
     n_seen: usize,
@@ -132,7 +166,7 @@ impl Found {
             return Ok(());
         }
         if !canonical.is_dir() {
-            return self.file(path, path, canonical);
+            return self.file(path, path, canonical, Form::Unknown);
         }
         let side_files = SIDE_FILES.map(|name| path.join(name));
         self.side_files
@@ -156,19 +190,39 @@ impl Found {
                     .file_type()
                     .map_err(|source| unreadable(&path, source))?;
                 if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
-                    if walked.insert(canonical(&path)?) {
+                    let is_manifests = path.file_name() == Some(MANIFESTS.as_ref());
+                    if !is_manifests && walked.insert(canonical(&path)?) {
                         open.push(path);
                     }
                 } else if is_parquet(&path) {
                     let canonical = canonical(&path)?;
-                    self.file(root, &path, canonical)?;
+                    self.file(root, &path, canonical, Form::Parquet)?;
+                } else if is_json(&path) {
+                    let canonical = canonical(&path)?;
+                    if !self.no_runs.contains(&canonical) {
+                        self.file(root, &path, canonical, Form::Json)?;
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    fn file(&mut self, root: &Path, path: &Path, canonical: PathBuf) -> Result<()> {
+    /// Standard input, which is as new as it can be.
+    fn stream(&mut self, path: &Path) {
+        self.n_seen += 1;
+        self.files.entry(path.to_owned()).or_insert(Listed {
+            path: path.to_owned(),
+            canonical: path.to_owned(),
+            keys: Keys::default(),
+            export: Export::of(path, path),
+            size: 0,
+            modified_s: Utc::now().timestamp(),
+            form: Form::Stream,
+        });
+    }
+
+    fn file(&mut self, root: &Path, path: &Path, canonical: PathBuf, form: Form) -> Result<()> {
         self.n_seen += 1;
         let facts = fs::metadata(&canonical).map_err(|source| unreadable(path, source))?;
         let modified = facts
@@ -183,6 +237,7 @@ impl Found {
             keys,
             size: facts.len(),
             modified_s: DateTime::<Utc>::from(modified).timestamp(),
+            form,
         });
         Ok(())
     }
@@ -229,6 +284,16 @@ impl Keys {
 fn is_parquet(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
+/// Whether a file's name says that it holds JSON, packed or not; side files do not count.
+fn is_json(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let name = name.unwrap_or_default().to_ascii_lowercase();
+    let mut packings = PACKED.iter();
+    let bare = packings.find_map(|packing| name.strip_suffix(packing));
+    let bare = bare.unwrap_or(&name);
+    !name.starts_with(SIDE_FILE) && JSON.iter().any(|extension| bare.ends_with(extension))
 }
 
 fn is_side_file(path: &Path) -> bool {
@@ -300,7 +365,7 @@ mod tests {
             dir.path().join("a.parquet"),
             dir.path().join("*.parquet"),
         ];
-        let listing = list(&twice).unwrap();
+        let listing = list(&twice, &[]).unwrap();
         let names: Vec<_> = listing
             .files
             .iter()
@@ -308,7 +373,7 @@ mod tests {
             .collect();
         assert!(names.iter().any(|name| *name == "b.PARQUET"), "{names:?}");
         // The glob names hidden files itself, so they count there; the folder alone does not.
-        assert_eq!(list(&twice[..2]).unwrap().files.len(), 2);
+        assert_eq!(list(&twice[..2], &[]).unwrap().files.len(), 2);
         assert_eq!(listing.side_files, [dir.path().join("sessions.json")]);
     }
 
@@ -316,7 +381,7 @@ mod tests {
     fn what_leads_nowhere_is_an_error() {
         let dir = tempfile::tempdir().unwrap();
         for path in ["", "missing", "*.parquet"] {
-            assert!(list(&[dir.path().join(path)]).is_err(), "{path}");
+            assert!(list(&[dir.path().join(path)], &[]).is_err(), "{path}");
         }
     }
 }

@@ -24,7 +24,7 @@ use super::file::SourceFile;
 use super::files::FileTable;
 use super::format;
 use super::tallies::TallyFile;
-use crate::error::{Error, Result, quoted};
+use crate::error::{Error, Result, SkippedFile, quoted};
 use crate::request::Window;
 use crate::runs::{self, Column};
 
@@ -116,6 +116,10 @@ pub(crate) struct Facts {
 impl Facts {
     pub(crate) fn add(&mut self, other: Self) {
         self.tenants.extend(other.tenants);
+        if self.tenants.len() > 1 {
+            // It stands for one that nothing tells.
+            self.tenants.remove(&Uuid::nil());
+        }
         self.start_us = match (self.start_us, other.start_us) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -163,6 +167,18 @@ impl Files {
     /// Whether there are files of runs.
     pub(crate) fn has_runs(&self) -> bool {
         !self.files.is_empty()
+    }
+
+    /// The files of which only a part was read, and what of them was left out.
+    pub(crate) fn left_out(&self) -> Vec<SkippedFile> {
+        let files = self.files.iter().filter_map(|file| {
+            let problem = file.spooled.as_ref()?.left_out.clone()?;
+            Some(SkippedFile {
+                path: file.path.clone(),
+                problem,
+            })
+        });
+        files.collect()
     }
 
     /// What is odd about the files: paths that name another project than the runs do, columns that are

@@ -15,6 +15,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident, lit, when};
+use datafusion::object_store::path::Path as ObjectPath;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash64;
 use uuid::Uuid;
@@ -419,14 +420,23 @@ impl SourceFile {
     /// What tallies say of it that are made from it.
     fn origin(&self) -> Origin {
         let object = &self.scan().object_meta;
+        // Not those of the table that was made of it.
+        let (size, modified_s, place) = match &self.spooled {
+            Some(json) => {
+                let place = ObjectPath::from_absolute_path(&json.canonical).unwrap_or_default();
+                (json.size, json.modified_s, place)
+            }
+            None => (
+                object.size,
+                object.last_modified.timestamp(),
+                object.location.clone(),
+            ),
+        };
         Origin {
             path: self.path.display().to_string(),
-            size: object.size,
-            modified_s: object.last_modified.timestamp(),
-            place: format!(
-                "{:016x}",
-                XxHash64::oneshot(0, object.location.as_ref().as_bytes())
-            ),
+            size,
+            modified_s,
+            place: format!("{:016x}", XxHash64::oneshot(0, place.as_ref().as_bytes())),
         }
     }
 }

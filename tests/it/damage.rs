@@ -23,6 +23,8 @@ use crate::support::write::{Layout, Shape, write};
 
 /// What the binary makes of damaged files, a row a kind.
 mod cli;
+/// Random corruptions of JSON.
+mod json;
 /// A few among many.
 mod many;
 /// Pages that do not fit.

@@ -13,6 +13,8 @@ mod determinism;
 mod documents;
 /// Runs that several exports hold count once; roots of own usage.
 mod exports;
+/// Dumps in JSON give what the same runs give in Parquet.
+mod json;
 /// Percentiles of real measurements equal the published ones.
 mod measured;
 /// Many groups stay small (by hand).

@@ -2,7 +2,7 @@
 //!
 //! Nothing here uses a line of the crate under test (but for a filter's tree,
 //! which `evaluate` walks): runs are made up (`run`), written as export files
-//! (`write`), and answered by the most naive means (`reference`, and `stats` for
+//! (`write`, `dump`), and answered by the most naive means (`reference`, and `stats` for
 //! what a `breakdown` asks, on the exact arithmetic of `exact`). `mirror` pins the shape
 //! of the document, `llmperf` brings real measurements with percentiles that
 //! others computed from them.
@@ -10,6 +10,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub(crate) mod breakdown;
+pub(crate) mod dump;
 pub(crate) mod evaluate;
 pub(crate) mod exact;
 pub(crate) mod llmperf;

@@ -8,7 +8,7 @@ const N_PASSED: usize = 4;
 
 /// Reads texts one after the other, and finds the same members in each.
 #[derive(Debug)]
-pub(super) struct Scanner<'n, 'a> {
+pub(crate) struct Scanner<'n, 'a> {
     below: Option<&'n str>,
     names: &'n [&'n str],
     found: Vec<Option<&'a str>>,
@@ -25,7 +25,7 @@ pub(super) struct Scanner<'n, 'a> {
 
 impl<'n, 'a> Scanner<'n, 'a> {
     /// Of an object's members, or of those of its own member `below`, finds those of these names.
-    pub(super) fn new(below: Option<&'n str>, names: &'n [&'n str]) -> Self {
+    pub(crate) fn new(below: Option<&'n str>, names: &'n [&'n str]) -> Self {
         Self {
             below,
             names,
@@ -41,12 +41,71 @@ impl<'n, 'a> Scanner<'n, 'a> {
     /// The JSON text of the member of each name, of several members of one name the last. `None` where the
     /// text as a whole is no JSON object.
     pub(super) fn find(&mut self, json: &'a str) -> Option<&[Option<&'a str>]> {
+        self.begin(json);
+        self.object(self.below)?;
+        self.end()?;
+        Some(&self.found)
+    }
+
+    /// Hands over each member of an object and the text of its value, which is one JSON text; `visit` may
+    /// have seen some where the text as a whole is no object after all.
+    pub(crate) fn members(
+        &mut self,
+        json: &'a str,
+        mut visit: impl FnMut(&Name<'a>, &'a str),
+    ) -> Option<()> {
+        self.begin(json);
+        self.byte_is(b'{')?;
+        self.space();
+        if !self.takes(b'}') {
+            loop {
+                let name = self.name()?;
+                self.space();
+                let start = self.at;
+                self.value()?;
+                visit(&name, json.get(start..self.at)?);
+                self.space();
+                match self.next()? {
+                    b',' => self.space(),
+                    b'}' => break,
+                    _ => return None,
+                }
+            }
+        }
+        self.end()
+    }
+
+    /// The same for the elements of a list.
+    pub(crate) fn elements(&mut self, json: &'a str, mut visit: impl FnMut(&'a str)) -> Option<()> {
+        self.begin(json);
+        self.byte_is(b'[')?;
+        self.space();
+        if !self.takes(b']') {
+            loop {
+                let start = self.at;
+                self.value()?;
+                visit(json.get(start..self.at)?);
+                self.space();
+                match self.next()? {
+                    b',' => self.space(),
+                    b']' => break,
+                    _ => return None,
+                }
+            }
+        }
+        self.end()
+    }
+
+    fn begin(&mut self, json: &'a str) {
         (self.json, self.at, self.n_passed) = (json, 0, 0);
         self.open.clear();
         self.space();
-        self.object(self.below)?;
+    }
+
+    /// Whether nothing follows.
+    fn end(&mut self) -> Option<()> {
         self.space();
-        (self.at == json.len()).then_some(&self.found)
+        (self.at == self.json.len()).then_some(())
     }
 
     fn object(&mut self, below: Option<&str>) -> Option<()> {
@@ -299,7 +358,8 @@ impl<'n, 'a> Scanner<'n, 'a> {
 }
 
 /// The name of a member.
-enum Name<'a> {
+#[derive(Debug)]
+pub(crate) enum Name<'a> {
     /// As it stands in the text.
     Plain(&'a [u8]),
     /// What its escapes stand for.
@@ -309,9 +369,14 @@ enum Name<'a> {
 impl Name<'_> {
     #[inline]
     fn is(&self, name: &str) -> bool {
+        self.as_bytes() == name.as_bytes()
+    }
+
+    #[inline]
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         match self {
-            Self::Plain(plain) => *plain == name.as_bytes(),
-            Self::Escaped(text) => text == name,
+            Self::Plain(plain) => plain,
+            Self::Escaped(text) => text.as_bytes(),
         }
     }
 }
@@ -319,7 +384,7 @@ impl Name<'_> {
 /// The upper bits of the bytes that a text may not hold as they are: quotes, backslashes, controls. Above
 /// the lowest of them there may be others.
 #[inline]
-const fn special_bytes(word: u64) -> u64 {
+pub(crate) const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;

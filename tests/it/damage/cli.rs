@@ -330,7 +330,9 @@ fn a_folder_called_like_a_file_holds_no_runs() {
     for source in ["all", "all/x.parquet"] {
         let output = runtally(dir.path(), &["list", source]);
         assert_eq!((output.code, &*output.stdout), (Some(1), ""));
-        let expected = format!("error: {source}: no Parquet file (*.parquet) in it\n");
+        let expected = format!(
+            "error: {source}: no Parquet file (*.parquet) in it, nor JSON (*.json, *.jsonl, *.ndjson)\n"
+        );
         assert_eq!(output.stderr, expected);
     }
     fs::write(dir.path().join("all/a.parquet"), whole_file()).unwrap();

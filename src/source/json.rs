@@ -1,0 +1,642 @@
+//! Runs in JSON: dumps of the API's answers, made into temporary Parquet files before a question looks at
+//! them.
+//!
+//! A file is read once, from its beginning to its end, in bounded memory: a stream of bytes (packed or not)
+//! → `blocks` of whole values → `run`s → row groups of a `table` with the columns of a bulk export, which
+//! everything else reads as it reads those. Blocks are read by one thread, taken apart by several and put
+//! together in their order, so that the table does not depend on how many there are.
+
+mod blocks;
+mod run;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
+use datafusion::parquet::errors::ParquetError;
+
+use super::listing::{Form, Listed};
+use crate::error::{Error, Result, SkippedFile};
+use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
+use run::{COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
+use table::{Encoder, Rows, Table};
+
+/// Files of fewer bytes are read by one thread each, several at a time.
+const SMALL_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
+/// The JSON files of a source as tables, for as long as the source lives.
+#[derive(Debug, Default)]
+pub(super) struct Spools {
+    kept: Mutex<Kept>,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    dir: Option<Arc<tempfile::TempDir>>,
+    n_tables: usize,
+    /// By the path of the JSON file.
+    tables: BTreeMap<PathBuf, Result<Arc<Spooled>, String>>,
+}
+
+/// A JSON file as a table.
+#[derive(Debug)]
+pub(super) struct Spooled {
+    pub(super) table: PathBuf,
+    /// The file itself: its bytes, when it was written (seconds since 1970), its whole path.
+    pub(super) size: u64,
+    pub(super) modified_s: i64,
+    pub(super) canonical: PathBuf,
+    /// The columns of the table that no run of the file has.
+    pub(super) absent: Vec<&'static str>,
+    /// What of the file was left out.
+    pub(super) left_out: Option<String>,
+    n_rows: usize,
+    n_columns: usize,
+    /// The folder of the table.
+    _dir: Arc<tempfile::TempDir>,
+}
+
+/// How files are read.
+#[derive(Clone, Debug)]
+pub(super) struct Reading {
+    /// Inputs and outputs are wanted as well.
+    pub(super) whole: bool,
+    /// What is no run is left out.
+    pub(super) skips: bool,
+    pub(super) n_threads: usize,
+    /// Counts the bytes that were read.
+    pub(super) n_bytes: Arc<AtomicU64>,
+}
+
+impl Spools {
+    /// Makes tables of files, each once; none for those that are not JSON.
+    pub(super) async fn of(
+        &self,
+        files: &[Listed],
+        reading: &Reading,
+    ) -> Result<Vec<Result<Option<Arc<Spooled>>, SkippedFile>>> {
+        let jobs = self.jobs(files, reading)?;
+        let (large, small): (Vec<Job>, Vec<Job>) =
+            jobs.into_iter().partition(|job| job.size >= SMALL_BYTES);
+        for jobs in [small, large] {
+            if jobs.is_empty() {
+                continue;
+            }
+            let made = self.make(jobs, reading).await?;
+            let mut kept = self.kept();
+            kept.tables.extend(made);
+        }
+        let kept = self.kept();
+        let spooled = files.iter().map(|file| {
+            let bad = |problem: &String| SkippedFile {
+                path: file.path.clone(),
+                problem: problem.clone(),
+            };
+            match kept.tables.get(&file.canonical) {
+                None => Ok(None),
+                Some(Err(problem)) => Err(bad(problem)),
+                Some(Ok(spooled)) => match &spooled.left_out {
+                    Some(problem) if spooled.n_rows == 0 => Err(bad(problem)),
+                    _ => Ok(Some(Arc::clone(spooled))),
+                },
+            }
+        });
+        Ok(spooled.collect())
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The files of which there is no table yet, or none that suffices.
+    fn jobs(&self, files: &[Listed], reading: &Reading) -> Result<Vec<Job>> {
+        let n_columns = if reading.whole {
+            N_COLUMNS
+        } else {
+            N_SMALL_COLUMNS
+        };
+        let mut kept = self.kept();
+        let mut jobs = Vec::new();
+        for file in files {
+            match kept.tables.get(&file.canonical) {
+                Some(Ok(spooled)) if spooled.n_columns >= n_columns => continue,
+                Some(_) if file.form == Form::Stream => {
+                    let problem = "it was read before, and can be read only once".to_owned();
+                    return Err(Error::BadInput {
+                        path: file.path.clone(),
+                        problem,
+                    });
+                }
+                _ if !is_json(file)? => continue,
+                _ => {}
+            }
+            let dir = match &kept.dir {
+                Some(dir) => Arc::clone(dir),
+                None => {
+                    let dir = tempfile::Builder::new().prefix("runtally-").tempdir();
+                    let dir = dir.map_err(|source| Error::Io {
+                        path: std::env::temp_dir(),
+                        action: "cannot make a temporary folder",
+                        source,
+                    })?;
+                    let dir = Arc::new(dir);
+                    kept.dir = Some(Arc::clone(&dir));
+                    dir
+                }
+            };
+            kept.n_tables += 1;
+            jobs.push(Job {
+                path: file.path.clone(),
+                canonical: file.canonical.clone(),
+                form: file.form,
+                size: file.size,
+                modified_s: file.modified_s,
+                table: dir.path().join(format!("{}.parquet", kept.n_tables)),
+                n_columns,
+                dir,
+            });
+        }
+        Ok(jobs)
+    }
+
+    /// Makes tables on threads of their own, which end soon after nobody waits for them.
+    async fn make(
+        &self,
+        jobs: Vec<Job>,
+        reading: &Reading,
+    ) -> Result<Vec<(PathBuf, Result<Arc<Spooled>, String>)>> {
+        let (done, made) = futures::channel::oneshot::channel();
+        let awaited = Awaited(Arc::new(AtomicBool::new(true)));
+        let is_awaited = Arc::clone(&awaited.0);
+        let reading = reading.clone();
+        thread::spawn(move || {
+            // Nobody may wait any more.
+            let _ = done.send(run_all(&jobs, &reading, &is_awaited));
+        });
+        let made = made
+            .await
+            .map_err(|_| Error::Engine("a reader of JSON ended early".into()))?;
+        drop(awaited);
+        made
+    }
+}
+
+/// Says that somebody waits, until it is dropped.
+struct Awaited(Arc<AtomicBool>);
+
+impl Drop for Awaited {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A table to be made.
+#[derive(Debug)]
+struct Job {
+    path: PathBuf,
+    canonical: PathBuf,
+    form: Form,
+    size: u64,
+    modified_s: i64,
+    table: PathBuf,
+    n_columns: usize,
+    dir: Arc<tempfile::TempDir>,
+}
+
+/// Whether a file holds JSON: by its name, else by how it begins.
+fn is_json(file: &Listed) -> Result<bool> {
+    match file.form {
+        Form::Parquet => return Ok(false),
+        Form::Json | Form::Stream => return Ok(true),
+        Form::Unknown => {}
+    }
+    let mut first = Vec::new();
+    let opened =
+        File::open(&file.canonical).and_then(|opened| opened.take(64).read_to_end(&mut first));
+    opened.map_err(|source| Error::Io {
+        path: file.path.clone(),
+        action: "cannot read",
+        source,
+    })?;
+    let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first);
+    Ok(
+        Packing::of(&first) != Packing::None
+            || matches!(text.trim_ascii_start(), [b'{' | b'[', ..]),
+    )
+}
+
+/// Makes several tables, large ones one after the other.
+fn run_all(
+    jobs: &[Job],
+    reading: &Reading,
+    is_awaited: &AtomicBool,
+) -> Result<Vec<(PathBuf, Result<Arc<Spooled>, String>)>> {
+    let made = |job: &Job, n_threads: usize| -> Result<(PathBuf, Result<Arc<Spooled>, String>)> {
+        let spooled = match job.run(reading, n_threads, is_awaited) {
+            Ok(spooled) => Ok(Arc::new(spooled)),
+            Err(Error::BadInput { problem, .. }) => Err(problem),
+            Err(error) => return Err(error),
+        };
+        Ok((job.canonical.clone(), spooled))
+    };
+    let are_small = jobs
+        .iter()
+        .all(|job| job.size < SMALL_BYTES && job.form != Form::Stream);
+    if !are_small || jobs.len() == 1 {
+        return jobs
+            .iter()
+            .map(|job| made(job, reading.n_threads))
+            .collect();
+    }
+    let n_each = jobs.len().div_ceil(reading.n_threads.max(1));
+    thread::scope(|scope| {
+        let parts: Vec<_> = jobs
+            .chunks(n_each)
+            .map(|jobs| {
+                scope.spawn(|| {
+                    jobs.iter()
+                        .map(|job| made(job, 1))
+                        .collect::<Result<Vec<_>>>()
+                })
+            })
+            .collect();
+        let mut all = Vec::with_capacity(jobs.len());
+        for part in parts {
+            all.extend(part.join().map_err(|_| failed())??);
+        }
+        Ok(all)
+    })
+}
+
+fn failed() -> Error {
+    Error::Engine("a reader of JSON failed".into())
+}
+
+/// How a stream is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Packing {
+    None,
+    Gzip,
+    Zstd,
+}
+
+impl Packing {
+    fn of(first: &[u8]) -> Self {
+        match first {
+            [0x1f, 0x8b, ..] => Self::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
+            _ => Self::None,
+        }
+    }
+}
+
+/// Counts the bytes of a stream, until nobody waits for them.
+struct Counting<'a, R> {
+    input: R,
+    n_bytes: &'a AtomicU64,
+    is_awaited: &'a AtomicBool,
+}
+
+impl<R: Read> Read for Counting<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.is_awaited.load(Ordering::Relaxed) {
+            return Err(io::Error::other("interrupted"));
+        }
+        let n_read = self.input.read(buffer)?;
+        self.n_bytes.fetch_add(n_read as u64, Ordering::Relaxed);
+        Ok(n_read)
+    }
+}
+
+/// What became of a block.
+struct Encoded {
+    columns: Option<Vec<ArrowColumnChunk>>,
+    n_rows: usize,
+    present: u64,
+    n_left_out: u64,
+    first_left_out: Option<Fault>,
+}
+
+/// Why a table was not made.
+enum Stop {
+    Broken(Broken),
+    Table(ParquetError),
+}
+
+impl From<ParquetError> for Stop {
+    fn from(error: ParquetError) -> Self {
+        Self::Table(error)
+    }
+}
+
+impl Job {
+    fn run(&self, reading: &Reading, n_threads: usize, is_awaited: &AtomicBool) -> Result<Spooled> {
+        let unreadable = |source| Error::Io {
+            path: self.path.clone(),
+            action: "cannot read",
+            source,
+        };
+        let input: Box<dyn Read + Send> = match self.form {
+            Form::Stream => Box::new(io::stdin()),
+            _ => Box::new(File::open(&self.canonical).map_err(unreadable)?),
+        };
+        let mut input = BufReader::with_capacity(
+            1 << 18,
+            Counting {
+                input,
+                n_bytes: &reading.n_bytes,
+                is_awaited,
+            },
+        );
+        let first = input.fill_buf().map_err(unreadable)?;
+        let packing = Packing::of(first);
+        if first.starts_with(b"PAR1") {
+            return Err(self.bad("Parquet is read from files only, JSON was expected".to_owned()));
+        }
+        let input: Box<dyn Read + Send + '_> = match packing {
+            Packing::None => Box::new(input),
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Packing::Zstd => Box::new(zstd::Decoder::with_buffer(input).map_err(unreadable)?),
+        };
+        let mut sum = Sum::default();
+        let made = self.make(
+            Blocks::new(input, BLOCK_BYTES),
+            reading,
+            n_threads,
+            &mut sum,
+        );
+        made.map_err(|stop| match stop {
+            Stop::Broken(Broken::Fault(fault)) => self.bad(told(&fault, packing)),
+            Stop::Broken(Broken::Io(error)) if packing == Packing::None => unreadable(error),
+            Stop::Broken(Broken::Io(error)) => self.bad(format!("it cannot be unpacked: {error}")),
+            Stop::Table(error) => Error::Io {
+                path: self.table.clone(),
+                action: "cannot write",
+                source: io::Error::other(error),
+            },
+        })?;
+        if sum.n_bytes == 0 && !self.is_lines() {
+            return Err(self.bad("expected runs, found nothing".to_owned()));
+        }
+        let absent = COLUMNS.iter().take(self.n_columns).enumerate();
+        let absent = absent.filter(|(bit, _)| sum.present & (1 << bit) == 0);
+        Ok(Spooled {
+            table: self.table.clone(),
+            absent: absent.map(|(_, (name, _))| *name).collect(),
+            left_out: sum.first_left_out.map(|fault| {
+                let first = told(&fault, packing);
+                match sum.n_left_out {
+                    1 => format!("1 value, {first}"),
+                    n => format!("{n} values, the first {first}"),
+                }
+            }),
+            size: if self.form == Form::Stream {
+                sum.n_bytes
+            } else {
+                self.size
+            },
+            modified_s: self.modified_s,
+            canonical: self.canonical.clone(),
+            n_rows: sum.n_rows,
+            n_columns: self.n_columns,
+            _dir: Arc::clone(&self.dir),
+        })
+    }
+
+    /// Whether its name says that it has a run a line: there need be none.
+    fn is_lines(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str());
+        let name = name.unwrap_or_default().to_ascii_lowercase();
+        [".jsonl", ".ndjson"].iter().any(|part| name.contains(part))
+    }
+
+    fn bad(&self, problem: String) -> Error {
+        Error::BadInput {
+            path: self.path.clone(),
+            problem,
+        }
+    }
+
+    /// Makes the table of a stream.
+    fn make(
+        &self,
+        mut blocks: Blocks<impl Read + Send>,
+        reading: &Reading,
+        n_threads: usize,
+        sum: &mut Sum,
+    ) -> std::result::Result<(), Stop> {
+        let (mut table, encoder) = table::create(&self.table, self.n_columns)?;
+        let encode = |block: &Block| encoded(block, self.n_columns, reading.skips, &encoder);
+        if n_threads < 2 {
+            while let Some(block) = blocks.next().map_err(Stop::Broken)? {
+                sum.add(&block, encode(&block)?, &mut table)?;
+            }
+        } else {
+            in_parallel(blocks, n_threads, &encode, &mut |block, done| {
+                sum.add(&block, done, &mut table)
+            })?;
+        }
+        table.close()?;
+        Ok(())
+    }
+}
+
+/// The path that a place of an unpacked stream has in words.
+fn told(fault: &Fault, packing: Packing) -> String {
+    let Fault {
+        offset,
+        line,
+        problem,
+    } = fault;
+    let unpacked = match packing {
+        Packing::None => "",
+        _ => " of what is packed in it",
+    };
+    format!("line {line}, byte {offset}{unpacked}: {problem}")
+}
+
+/// What was put into a table.
+#[derive(Default)]
+struct Sum {
+    n_rows: usize,
+    n_bytes: u64,
+    present: u64,
+    n_left_out: u64,
+    first_left_out: Option<Fault>,
+}
+
+impl Sum {
+    fn add(
+        &mut self,
+        block: &Block,
+        done: Encoded,
+        table: &mut Table,
+    ) -> std::result::Result<(), Stop> {
+        if let Some(columns) = done.columns {
+            table.append(columns)?;
+        }
+        self.n_rows += done.n_rows;
+        self.n_bytes += block.bytes.len() as u64;
+        self.present |= done.present;
+        self.n_left_out += done.n_left_out;
+        self.first_left_out = self.first_left_out.take().or(done.first_left_out);
+        Ok(())
+    }
+}
+
+/// Reads blocks, encodes several at a time, and hands them over in their order.
+fn in_parallel(
+    mut blocks: Blocks<impl Read + Send>,
+    n_threads: usize,
+    encode: &(impl Fn(&Block) -> std::result::Result<Encoded, Stop> + Sync),
+    add: &mut impl FnMut(Block, Encoded) -> std::result::Result<(), Stop>,
+) -> std::result::Result<(), Stop> {
+    type Numbered<T> = (usize, T);
+    type Done = std::result::Result<(Block, Encoded), Stop>;
+    // A block is read only where one was handed over before, so that few are there at a time.
+    let n_there = n_threads + 1;
+    let (allow, allowed): (SyncSender<()>, Receiver<()>) = sync_channel(2 * n_there);
+    let (give, given): (SyncSender<Numbered<Block>>, _) = sync_channel(n_there);
+    let (finish, finished): (SyncSender<Numbered<Done>>, _) = sync_channel(2 * n_there);
+    for _ in 0..n_there {
+        // There is room, and somebody who will take it.
+        let _ = allow.send(());
+    }
+    let given = Arc::new(Mutex::new(given));
+    thread::scope(|scope| {
+        let finish_reader = finish.clone();
+        scope.spawn(move || {
+            let mut number = 0;
+            while allowed.recv().is_ok() {
+                let sent = match blocks.next() {
+                    Ok(None) => break,
+                    Ok(Some(block)) => give.send((number, block)).is_ok(),
+                    Err(broken) => {
+                        // Nobody may wait any more.
+                        let _ = finish_reader.send((number, Err(Stop::Broken(broken))));
+                        false
+                    }
+                };
+                if !sent {
+                    break;
+                }
+                number += 1;
+            }
+        });
+        for _ in 0..n_threads {
+            let (given, finish) = (Arc::clone(&given), finish.clone());
+            scope.spawn(move || {
+                loop {
+                    let next = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok((number, block)) = next else { break };
+                    let done = encode(&block).map(|encoded| (block, encoded));
+                    if finish.send((number, done)).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop((finish, given));
+        let mut waiting: BTreeMap<usize, Done> = BTreeMap::new();
+        let mut next = 0;
+        let mut outcome = Ok(());
+        'all: for (number, done) in &finished {
+            waiting.insert(number, done);
+            while let Some(done) = waiting.remove(&next) {
+                next += 1;
+                outcome = done.and_then(|(block, encoded)| add(block, encoded));
+                if outcome.is_err() {
+                    break 'all;
+                }
+                let _ = allow.send(());
+            }
+        }
+        // Whoever still waits to hand something over ends.
+        drop((finished, allow));
+        outcome
+    })
+}
+
+/// Reads the runs of a block.
+fn encoded(
+    block: &Block,
+    n_columns: usize,
+    skips: bool,
+    encoder: &Encoder,
+) -> std::result::Result<Encoded, Stop> {
+    let mut rows = Rows::new(n_columns);
+    let mut reader = Reader::new(n_columns);
+    let mut n_left_out = 0;
+    let mut first_left_out: Option<Fault> = None;
+    let mut leave_out = |at: usize, problem: String| {
+        let is_first = first_left_out.is_none();
+        if is_first || !skips {
+            let fault = block.fault(at, problem);
+            if !skips {
+                return Err(Stop::Broken(Broken::Fault(fault)));
+            }
+            first_left_out = Some(fault);
+        }
+        n_left_out += 1;
+        Ok(())
+    };
+    let whole = std::str::from_utf8(&block.bytes).ok();
+    let mut read = |begin: usize, end: usize| {
+        let text = match whole {
+            Some(whole) => whole.get(begin..end),
+            None => None,
+        };
+        let text = match text {
+            Some(text) => text,
+            None => {
+                let bytes = block.bytes.get(begin..end).unwrap_or_default();
+                match std::str::from_utf8(bytes) {
+                    Ok(text) => text,
+                    Err(error) => {
+                        let at = begin + error.valid_up_to();
+                        return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
+                    }
+                }
+            }
+        };
+        if text.trim_ascii().is_empty() {
+            return Ok(());
+        }
+        reader.read(text, |run| match run {
+            Ok(run) => {
+                rows.add(&run);
+                Ok(())
+            }
+            Err(wrong) => leave_out(begin + wrong.at, wrong.problem),
+        })
+    };
+    match &block.cut {
+        Cut::Values(ranges) => {
+            for range in ranges {
+                read(range.start, range.end)?;
+            }
+        }
+        Cut::Lines => {
+            let mut begin = 0;
+            for line in block.bytes.split_inclusive(|byte| *byte == b'\n') {
+                read(begin, begin + line.len())?;
+                begin += line.len();
+            }
+        }
+    }
+    let (n_rows, present) = (rows.n_rows, rows.present);
+    Ok(Encoded {
+        columns: encoder.encode(rows)?,
+        n_rows,
+        present,
+        n_left_out,
+        first_left_out,
+    })
+}
