@@ -4,6 +4,7 @@
 //! like, `assemble` where each field comes from.
 
 mod assemble;
+mod audit;
 mod figures;
 mod groups;
 mod overview;
@@ -13,6 +14,8 @@ mod stats;
 mod value;
 
 pub(crate) use assemble::{Known, assemble, cost};
+pub(crate) use audit::gaps;
+pub use audit::{Audit, AuditedProject, Coverage, CoverageUnit, Finding};
 pub(crate) use figures::{Says, needed};
 pub(crate) use groups::{Gathered, Making, Meaning, Series, spans};
 pub use overview::{Distribution, Overview};

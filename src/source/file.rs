@@ -17,7 +17,7 @@ use super::footer::Footer;
 use super::format::Format;
 use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
-use super::scan::Facts;
+use super::scan::{Facts, FileFacts};
 use super::tallies::TallyFile;
 use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
@@ -84,7 +84,7 @@ pub(super) enum Opened {
     Runs(SourceFile),
     Tallies(TallyFile),
     /// It has no rows.
-    Nothing,
+    Nothing(PathBuf),
 }
 
 /// Reads one file's footer.
@@ -121,7 +121,7 @@ pub(super) async fn open(ctx: SessionContext, listed: Listed, assumed: Assumed) 
         return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
     }
     if footer.n_rows == 0 {
-        return Ok(Opened::Nothing);
+        return Ok(Opened::Nothing(path));
     }
     SourceFile::new(&listed, scan, footer, assumed).map(Opened::Runs)
 }
@@ -228,16 +228,32 @@ impl SourceFile {
         let of_project = !self.project.is_proven || projects.is_none_or(is_wanted);
         // The path's day counts only where the footer does not say, and with a day of slack.
         let range = self.range_us().or_else(|| {
-            let day = self
-                .keys
-                .day?
-                .and_time(NaiveTime::MIN)
-                .and_utc()
-                .timestamp_micros();
+            let day = self.day_us()?;
             Some((day.checked_sub(DAY_US)?, day.checked_add(2 * DAY_US)?))
         });
         let in_window = range.is_none_or(|(first, last)| window.meets(first, last));
         of_project && in_window
+    }
+
+    /// The midnight (UTC) of the day on which its runs started by its path.
+    fn day_us(&self) -> Option<i64> {
+        let midnight = self.keys.day?.and_time(NaiveTime::MIN);
+        Some(midnight.and_utc().timestamp_micros())
+    }
+
+    /// The file's path as text, its size and what its footer says of it.
+    pub(super) fn described(&self) -> FileFacts {
+        FileFacts {
+            path: self.path.display().to_string(),
+            format: self.format.name,
+            n_bytes: self.scan.object_meta.size,
+            n_rows: self.footer.n_rows,
+        }
+    }
+
+    /// Whether it says anything of a column.
+    pub(super) fn has(&self, column: Column) -> bool {
+        self.format.has(column, &self.footer)
     }
 
     /// The file's columns that the format reads, as the scan should give them.
@@ -267,6 +283,8 @@ impl SourceFile {
             id(self.tenant),
             ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
             ScalarValue::Int64(self.rank.map(|rank| rank.first_row)),
+            ScalarValue::Utf8View(Some(self.path.display().to_string())),
+            ScalarValue::TimestampMicrosecond(self.day_us(), None),
         ];
         self.scan
             .clone()
