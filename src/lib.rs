@@ -61,8 +61,8 @@ use std::fs::File;
 use std::io::{self, Seek};
 
 pub use document::{
-    Attainment, Audit, AuditedProject, Bucket, Cost, CostFormat, Coverage, CoverageUnit,
-    Distribution, FeedbackStats, Figure, Finding, Group, Label, Nanoseconds, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession,
+    Attainment, Audit, AuditedProject, Bucket, Cause, Comparison, Cost, CostFormat, Coverage, CoverageUnit,
+    Distribution, FeedbackStats, FieldComparison, Figure, Finding, Group, Label, Nanoseconds, OtherDocument, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession, Verdict,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
@@ -77,7 +77,7 @@ pub use source::{Dedup, OnBadFile, Source, SourceOptions};
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use document::{Gathered, Known, Making, Meaning, Says, Series, assemble};
+use document::{Evidence, Gathered, Known, Making, Meaning, Says, Series, assemble};
 use engine::{Audited as Counted, GroupRow, Part, ProjectTally, RunRow, Stop, Tallied};
 use plan::Split;
 use runs::Column;
@@ -631,6 +631,7 @@ pub async fn audit(
             last_start_time: projects.iter().filter_map(|one| one.last_start_time).max(),
             findings: findings(&counted, &projects),
             projects,
+            against: None,
         },
         warnings: warnings.cloned().collect(),
         read: read(source, &tallied),
@@ -638,6 +639,67 @@ pub async fn audit(
         plans: tallied.explain(),
         skipped: tallied.skipped,
     })
+}
+
+/// Audits the only project that a request asks for, and compares its document with another.
+///
+/// # Errors
+///
+/// Those of [`sessions`]; [`Error::Usage`] where the request asks for several projects.
+pub async fn audit_against(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    now_us: Option<i64>,
+    other: &OtherDocument,
+) -> Result<Audited> {
+    let mut request = request.clone();
+    if request.projects == Projects::All {
+        request.projects = Projects::Only;
+    }
+    let answer = sessions(engine, source, &request).await?;
+    let mut audited = audit(engine, source, &request, now_us).await?;
+    let ours = answer.sessions.first().map(serde_json::to_value);
+    let ours = ours.and_then(Result::ok).unwrap_or_default();
+    let id = answer.sessions.first().map(|session| session.id);
+    let count = |kind| {
+        let found = audited.audit.findings.iter().find(|finding| finding.kind == kind);
+        found.map_or(0, |finding| finding.count)
+    };
+    let mut found = audited.audit.findings.iter();
+    let gaps = found.find(|finding| finding.kind == FindingKind::Gaps);
+    let starts = audited.audit.projects.first();
+    let evidence = Evidence {
+        first_us: starts.and_then(|project| project.first_start_time).map(|time| time.0),
+        last_us: starts.and_then(|project| project.last_start_time).map(|time| time.0),
+        gaps: gaps.map(|finding| finding.details.clone()).unwrap_or_default(),
+        by_other_rule: by_other_rule(engine, source, &request, &answer).await,
+        n_pending: count(FindingKind::PendingOld),
+        n_repeated: count(FindingKind::CountedTwice),
+        has_metadata: id.is_some_and(|id| source.metadata(id).is_some()),
+    };
+    audited.audit.against = Some(document::compare(&ours, other, &evidence));
+    Ok(audited)
+}
+
+/// The document with the usage that an answer does not have; none where the runs cannot say it.
+async fn by_other_rule(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    answer: &Sessions,
+) -> Option<(&'static str, serde_json::Value)> {
+    let (usage, rule) = match answer.overviews.first()?.usage {
+        Usage::Own => (Usage::Roots, "roots"),
+        Usage::Roots | Usage::Auto => (Usage::Own, "own"),
+    };
+    let request = Request {
+        usage,
+        ..request.clone()
+    };
+    let answer = sessions(engine, source, &request).await.ok()?;
+    let document = serde_json::to_value(answer.sessions.first()?).ok()?;
+    Some((rule, document))
 }
 
 /// What the source has of each project.

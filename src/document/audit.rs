@@ -8,6 +8,7 @@ use std::fmt;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::against::Comparison;
 use super::value::Timestamp;
 use crate::request::{FindingKind, Severity};
 
@@ -37,6 +38,9 @@ pub struct Audit {
     pub projects: Vec<AuditedProject>,
     /// What was found, the gravest first; of each kind one.
     pub findings: Vec<Finding>,
+    /// The project's document beside another, where that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<Comparison>,
 }
 
 /// What a source has of a project.

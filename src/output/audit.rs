@@ -1,6 +1,7 @@
 //! Audits: what a source has, and what may be wrong with it. JSON has everything; JSON lines and CSV have a
-//! finding a line; tables and Markdown have sections.
+//! finding a line or, where documents are compared, a field; tables and Markdown have sections.
 
+mod against;
 mod strip;
 mod table;
 
@@ -37,12 +38,20 @@ pub fn write_audit(
 ) -> io::Result<Vec<String>> {
     match format {
         Format::Json => json::pretty(out, audit)?,
+        Format::Jsonl if let Some(comparison) = &audit.against => {
+            for field in &comparison.fields {
+                json::compact(out, field)?;
+            }
+        }
         Format::Jsonl => {
             for finding in &audit.findings {
                 json::compact(out, finding)?;
             }
         }
         Format::Table => return table::write(out, audit, style),
+        Format::Csv if let Some(comparison) = &audit.against => {
+            against::write_csv(out, comparison, style)?;
+        }
         Format::Csv => write_csv(out, audit, style)?,
         Format::Markdown => table::write_markdown(out, audit, style)?,
         Format::Parquet => return Err(untyped()),

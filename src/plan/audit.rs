@@ -217,8 +217,12 @@ pub(crate) fn with_usage() -> Vec<Column> {
     [[Column::SessionId, Column::Id].as_slice(), &USAGE].concat()
 }
 
-/// Runs and what may be their children → how many used less than these, a row a project.
+/// Runs and what may be their children → how many of those that carry usage used less than these, a row a
+/// project.
 pub(crate) fn below_children(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
+    let runs = LogicalPlanBuilder::new(runs)
+        .filter(traces::carries_usage())?
+        .build()?;
     let own = super::own_usage(runs, children)?;
     let negative = USAGE.map(|column| ident(column.name()).lt(lit(0_i64)));
     let negative = negative.into_iter().reduce(Expr::or).unwrap_or(lit(false));

@@ -8,6 +8,7 @@ use super::super::grid::{Cell, Column, Grid, Row, Tone, painted};
 use super::super::text::plain_text;
 use super::super::units::{self, or_unknown};
 use super::super::{Style, markdown};
+use super::against::{self, Causes};
 use super::strip::{LEGEND, length, strip};
 use crate::document::{Audit, AuditedProject, Finding};
 use crate::request::{FindingKind, Severity};
@@ -32,6 +33,10 @@ pub(super) fn write(out: &mut dyn Write, audit: &Audit, style: &Style) -> io::Re
     } else {
         left_out.extend(findings(audit, Details::Below).write(out, style)?);
     }
+    if let Some(comparison) = &audit.against {
+        title(out, &format!("\n{}", against::title(comparison)), style)?;
+        left_out.extend(against::grid(comparison, Causes::Below, style).write(out, style)?);
+    }
     Ok(left_out)
 }
 
@@ -45,9 +50,15 @@ pub(super) fn write_markdown(out: &mut dyn Write, audit: &Audit, style: &Style) 
     markdown::table(out, &projects(audit, style, Strips::Beside))?;
     writeln!(out, "\n## Findings\n")?;
     if audit.findings.is_empty() {
-        return writeln!(out, "{}", nothing());
+        writeln!(out, "{}", nothing())?;
+    } else {
+        markdown::table(out, &findings(audit, Details::Beside))?;
     }
-    markdown::table(out, &findings(audit, Details::Beside))
+    let Some(comparison) = &audit.against else {
+        return Ok(());
+    };
+    writeln!(out, "\n## {}\n", against::title(comparison))?;
+    markdown::table(out, &against::grid(comparison, Causes::Beside, style))
 }
 
 fn title(out: &mut dyn Write, text: &str, style: &Style) -> io::Result<()> {
