@@ -254,7 +254,8 @@ impl Measure {
         ]
     }
 
-    /// Every measure without a part of its own; of percentiles, the median, the 95th and the 99th.
+    /// Every figure without a part of its own; of percentiles, the median, the 95th and the 99th. Facets,
+    /// which are none, are apart.
     #[must_use]
     pub fn all() -> Vec<Self> {
         let statistics = [
@@ -274,7 +275,7 @@ impl Measure {
         let distinct = DISTINCT.iter().map(|(_, what)| Self::Distinct(*what));
         let mut all: Vec<Self> = Vec::new();
         for measure in names.chain(sums).chain(of).chain(per_run).chain(distinct) {
-            if !all.contains(&measure) {
+            if !all.contains(&measure) && measure != Self::RunFacets {
                 all.push(measure);
             }
         }
