@@ -21,6 +21,10 @@ use crate::runs::{Column, functions};
 pub(crate) const PROJECT: &str = "@project";
 /// The name of the constant that holds the tenant that a file's path or footer gives.
 pub(crate) const TENANT: &str = "@tenant";
+/// The name of the constant that holds a file's path.
+pub(crate) const PATH: &str = "@path";
+/// The name of the constant that holds the midnight (UTC) of the day that a file's path names.
+pub(crate) const DAY: &str = "@day";
 /// The name of the constant that holds the place of a file's first row among the records of all, by its
 /// export's rank, then by its path.
 pub(crate) const FILE: &str = "@file";
@@ -32,6 +36,8 @@ pub(crate) const MODIFIED: &str = "@modified";
 /// A system's way of writing runs.
 #[derive(Debug)]
 pub(crate) struct Format {
+    /// What it is called.
+    pub(crate) name: &'static str,
     mappings: &'static [Mapping],
 }
 
@@ -171,6 +177,8 @@ impl Format {
         let constant = match column {
             Column::SessionId => Some(ident(PROJECT)),
             Column::TenantId => Some(ident(TENANT)),
+            Column::File => Some(ident(PATH)),
+            Column::FileDay => Some(ident(DAY)),
             _ => None,
         };
         let value = self

@@ -18,6 +18,7 @@ const OUTPUT_COST: &[&[&str]] = &[&["metadata", "usage_metadata", "output_cost_d
 
 /// Both layouts (v1 and `v2_beta`) and whatever was converted from them.
 pub(super) const FORMAT: Format = Format {
+    name: "langsmith",
     mappings: &[
         from(Column::Id, &[Rule::Values("id")]),
         from(Column::SessionId, &[Rule::Values("session_id")]),
@@ -113,6 +114,7 @@ pub(super) const FORMAT: Format = Format {
         ),
         from(Column::Inputs, &[Rule::Values("inputs")]),
         from(Column::Outputs, &[Rule::Values("outputs")]),
+        from(Column::Extra, &[Rule::Values("extra")]),
     ],
 };
 
