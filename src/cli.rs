@@ -1,6 +1,7 @@
 //! The command line: flags in, a question to the library out; documents on standard output, all else on
 //! standard error.
 
+mod audit;
 mod config;
 mod demo;
 mod documents;
@@ -42,10 +43,6 @@ enum Exit {
     /// Done, but bad input was skipped.
     Skipped = 4,
     /// Done, but a requirement was not met.
-    #[expect(
-        dead_code,
-        reason = "nothing checks requirements yet; the number is promised"
-    )]
     Unmet = 5,
     /// Interrupted (Ctrl-C).
     Interrupted = 130,
@@ -75,6 +72,7 @@ const EXAMPLES: &str = "Examples:
   runtally list exports/ --period 2026-10 -z Europe/Berlin --format csv
   runtally stats exports/ --group-by metadata.team --every month
   runtally runs exports/ --sort cost --limit 20 --since 7d
+  runtally audit exports/ --fail-on gaps,counted_twice
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -113,6 +111,8 @@ enum Command {
     Stats(Box<stats::Stats>),
     /// Runs one by one: the slowest, the dearest, the latest.
     Runs(Box<runs::Runs>),
+    /// Whether the data is whole: what the source has, and what may be wrong with it.
+    Audit(Box<audit::Audit>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -157,6 +157,7 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::List(list) => (list.run(matches), list.documents.errors_are_json()),
         Command::Stats(stats) => (stats.run(matches), stats.question.errors_are_json()),
         Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
+        Command::Audit(audit) => (audit.run(matches), audit.question.errors_are_json()),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Formats(formats) => (formats.run(), formats.json),
@@ -190,7 +191,7 @@ fn command() -> clap::Command {
         .mut_args(|arg| from_environment(arg, ""))
         .mut_subcommands(|command| {
             let prefix = match command.get_name() {
-                "show" | "list" | "stats" | "runs" | "demo" => String::new(),
+                "show" | "list" | "stats" | "runs" | "audit" | "demo" => String::new(),
                 name => format!("{}_", name.to_uppercase()),
             };
             command.mut_args(|arg| from_environment(arg, &prefix))

@@ -3,7 +3,9 @@
 //! A document is a pure function of a tally and the project's metadata. `session` says what one looks
 //! like, `assemble` where each field comes from.
 
+mod against;
 mod assemble;
+mod audit;
 mod figures;
 mod groups;
 mod overview;
@@ -12,7 +14,11 @@ mod session;
 mod stats;
 mod value;
 
+pub use against::{Cause, Comparison, FieldComparison, OtherDocument, Verdict};
+pub(crate) use against::{Evidence, compare};
 pub(crate) use assemble::{Known, assemble, cost};
+pub(crate) use audit::gaps;
+pub use audit::{Audit, AuditedProject, Coverage, CoverageUnit, Finding};
 pub(crate) use figures::{Says, needed};
 pub(crate) use groups::{Gathered, Making, Meaning, Series, spans};
 pub use overview::{Distribution, Overview};

@@ -4,6 +4,7 @@
 //! file: damaged files make the reader fail or panic far from where their name is known, so the engine
 //! then reads ever fewer of the question's files until it finds the one that fails.
 
+mod audit;
 mod question;
 mod split;
 mod stored;
@@ -38,6 +39,7 @@ use crate::runs::{Column, functions};
 use crate::source::{self, Source};
 use crate::tally::{self, Tally};
 
+pub(crate) use audit::{Audited, Part, audit};
 pub(crate) use question::{ProjectTally, Stop, Tallied, answer};
 pub(crate) use split::{GroupRow, Groups, RunRow, split};
 

@@ -4,6 +4,7 @@
 //! Text that comes from logs is data in all of them: it controls no terminal, is no formula of a
 //! spreadsheet and no markup.
 
+mod audit;
 mod csv;
 mod grid;
 mod json;
@@ -22,6 +23,7 @@ use chrono_tz::Tz;
 
 use crate::document::{Overview, TracerSession};
 
+pub use audit::write_audit;
 pub use runs::{Listed, write_runs};
 pub use stats::{Groups, write_stats};
 pub use text::plain_text;

@@ -3,6 +3,7 @@
 //! Every plan groups by the project at least, so that one native accumulator serves them all. The
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
+pub(crate) mod audit;
 mod facets;
 mod filter;
 mod matching;

@@ -5,6 +5,7 @@
 
 mod breakdown;
 mod every;
+mod finding;
 mod key;
 mod link;
 mod listing;
@@ -12,6 +13,7 @@ mod measure;
 
 pub use breakdown::{Breakdown, Population, Sort, SortBy};
 pub use every::Every;
+pub use finding::{FailOn, FindingKind, Severity};
 pub use key::Key;
 pub use link::LinkTemplate;
 pub use listing::{Listing, RunOrder};

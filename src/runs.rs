@@ -98,6 +98,12 @@ pub(crate) enum Column {
     Inputs,
     /// What it gave, JSON text.
     Outputs,
+    /// What else was recorded of it, JSON text of an object.
+    Extra,
+    /// The path of the file that it is in.
+    File,
+    /// The midnight (UTC) of the day on which it started by that path; null where that says none.
+    FileDay,
 }
 
 impl Column {
@@ -142,6 +148,9 @@ impl Column {
             Self::Prompt => "prompt",
             Self::Inputs => "inputs",
             Self::Outputs => "outputs",
+            Self::Extra => "extra",
+            Self::File => "file",
+            Self::FileDay => "file_day",
         }
     }
 
@@ -182,9 +191,11 @@ impl Column {
             | Self::Version
             | Self::Prompt
             | Self::Inputs
-            | Self::Outputs => DataType::Utf8View,
+            | Self::Outputs
+            | Self::Extra
+            | Self::File => DataType::Utf8View,
             Self::Tags => texts(),
-            Self::StartTime | Self::EndTime | Self::FirstTokenTime => TIME,
+            Self::StartTime | Self::EndTime | Self::FirstTokenTime | Self::FileDay => TIME,
             Self::IsRoot | Self::IsError => DataType::Boolean,
             Self::TotalTokens
             | Self::PromptTokens

@@ -36,7 +36,7 @@ use projects::{FeedbackRecord, Project};
 pub use format::{ColumnInfo, FormatInfo, formats};
 
 pub(crate) use dedup::Newest;
-pub(crate) use scan::{Facts, Files, Wanted, no_project, uuid_at};
+pub(crate) use scan::{Facts, FileFacts, Files, MissingColumn, Wanted, no_project, uuid_at};
 
 /// How many projects an error shows.
 const SHOWN: usize = 8;
@@ -308,12 +308,12 @@ impl Source {
             .into_iter()
             .map(|(listed, spooled)| file::open(ctx.clone(), listed, spooled, self.assumed));
         let mut opened = futures::stream::iter(opened).buffered(4 * threads);
-        let (mut files, mut tallies) = (Vec::new(), Vec::new());
+        let (mut files, mut tallies, mut empty) = (Vec::new(), Vec::new(), Vec::new());
         while let Some(file) = opened.next().await {
             match file {
                 Ok(Opened::Runs(file)) => files.push(Arc::new(file)),
                 Ok(Opened::Tallies(file)) => tallies.push(Arc::new(file)),
-                Ok(Opened::Nothing) => {}
+                Ok(Opened::Nothing(path)) => empty.push(path),
                 Err(Error::BadInput { path, problem }) if self.skips_bad_files() => {
                     skipped.push(SkippedFile { path, problem });
                 }
@@ -321,7 +321,11 @@ impl Source {
             }
         }
         dedup::mark(&mut files, &self.listed, self.dedup)?;
-        Ok(Files { files, tallies })
+        Ok(Files {
+            files,
+            tallies,
+            empty,
+        })
     }
 }
 

@@ -67,6 +67,10 @@ pub(super) struct Generate {
     /// Only LLM runs carry tokens and costs; roots do not add up their descendants'.
     #[arg(long)]
     own_only_roots: bool,
+
+    /// Traces out of 10 000 that never end.
+    #[arg(long, value_name = "N", default_value = "40", value_parser = clap::value_parser!(u32).range(..=10_000))]
+    pending_share: u32,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -123,6 +127,7 @@ impl Generate {
             },
             own_only_roots: self.own_only_roots,
             files_per_day: self.files_per_day,
+            pending_share: self.pending_share,
             ..Options::default()
         };
         let summary = generate::generate(&self.dir, &options).map_err(wrong)?;

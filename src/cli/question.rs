@@ -368,6 +368,14 @@ impl QuestionArgs {
         })
     }
 
+    /// What `--now` says.
+    pub(super) fn now_us(&self, zone: Tz) -> Result<Option<i64>, Error> {
+        let now = Utc::now();
+        let clock = Clock { now, zone };
+        let now = self.now.as_ref();
+        now.map(|text| clock.moment(text)).transpose()
+    }
+
     /// Whether everything is said that may be of interest.
     pub(super) fn is_verbose(&self) -> bool {
         self.verbose
@@ -457,8 +465,7 @@ impl QuestionArgs {
             now: Utc::now(),
             zone,
         };
-        if let Some(now) = &self.now {
-            let us = clock.moment(now)?;
+        if let Some(us) = self.now_us(zone)? {
             clock.now = DateTime::from_timestamp_micros(us).unwrap_or(clock.now);
         }
         if let Some(period) = &self.period {
@@ -539,11 +546,11 @@ fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
     for text in &summary.asides {
         aside(text);
     }
-    let (window, zone) = (&question.request.window, question.zone);
-    for hint in summary.hints(window, zone) {
+    let zone = question.zone;
+    for hint in summary.hints(zone) {
         remark(Remark::Hint, &hint);
     }
-    let line = summary.line(window, zone, question.began.elapsed());
+    let line = summary.line(zone, question.began.elapsed());
     aside(&summary::wrapped(&line, face::width()));
 }
 

@@ -168,6 +168,7 @@ impl Answer for Found {
             noun: listing.runs.noun(),
             facts: facts.into_iter().flatten().collect(),
             read: answer.read,
+            window: answer.window,
             span: answer.span,
             asides: Vec::new(),
             hints: Vec::new(),

@@ -41,6 +41,8 @@ pub(super) struct Summary {
     pub(super) facts: Vec<String>,
     /// What was read.
     pub(super) read: Read,
+    /// The window that it is of.
+    pub(super) window: Window,
     /// The first and the last start of any run, whatever the window.
     pub(super) span: Option<(Timestamp, Timestamp)>,
     /// Sentences before the line.
@@ -93,6 +95,7 @@ impl Answer for Sessions {
             noun: "traces",
             facts: facts.unwrap_or_default(),
             read: self.read,
+            window: self.window,
             span: self.span,
             asides: Vec::new(),
             hints: unnamed(self).into_iter().collect(),
@@ -102,9 +105,9 @@ impl Answer for Sessions {
 
 impl Summary {
     /// The answer in one line: window, population, usage rule, bound, files, bytes, seconds.
-    pub(super) fn line(&self, window: &Window, zone: Tz, took: Duration) -> String {
+    pub(super) fn line(&self, zone: Tz, took: Duration) -> String {
         let read = self.read;
-        let mut parts = vec![span(window, zone)];
+        let mut parts = vec![span(&self.window, zone)];
         parts.extend(self.n.map(|n| format!("{} {}", count(n), self.noun)));
         parts.extend(self.facts.iter().cloned());
         parts.push(format!("{} of {} files", read.n_files, read.n_files_there));
@@ -118,7 +121,8 @@ impl Summary {
     }
 
     /// What to do next, where that is known.
-    pub(super) fn hints(&self, window: &Window, zone: Tz) -> Vec<String> {
+    pub(super) fn hints(&self, zone: Tz) -> Vec<String> {
+        let window = &self.window;
         let is_bounded = window.since_us().is_some() || window.until_us().is_some();
         let elsewhere = self.span.filter(|_| self.n == Some(0) && is_bounded);
         let elsewhere = elsewhere.map(|(Timestamp(first), Timestamp(last))| {

@@ -186,7 +186,7 @@ fn known(measure: &Measure, tally: &Tally, says: Says) -> Option<Figure> {
         }
         Measure::FeedbackMean(key) => Figure::Number(tally.feedback.stats().get(key)?.avg?),
         Measure::FeedbackStats => Figure::Feedback(feedback_stats(&tally.feedback)),
-        Measure::Objective(objective) => Figure::Attainment(attainment(objective, tally)),
+        Measure::Objective(objective) => Figure::Attainment(Box::new(attainment(objective, tally))),
     })
 }
 

@@ -78,7 +78,7 @@ pub enum Figure {
     /// Facets.
     Facets(Vec<RunFacet>),
     /// How well an objective is met.
-    Attainment(Attainment),
+    Attainment(Box<Attainment>),
     /// The id of a run.
     Run(String),
 }

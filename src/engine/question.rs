@@ -74,6 +74,9 @@ impl ProjectTally {
 #[derive(Debug)]
 pub(crate) struct Tallied {
     pub(crate) projects: BTreeMap<Uuid, ProjectTally>,
+    /// When the traces start that are asked for; where nothing is asked for that of the tally files, if
+    /// there are no others.
+    pub(crate) window: Window,
     /// What is odd about the files.
     pub(crate) warnings: Vec<String>,
     /// The files that were left out.
@@ -172,7 +175,6 @@ pub(super) async fn open<'e>(
             newest: None,
         },
         window: request.window,
-        covered: request.window,
         of_runs: BTreeSet::new(),
         filters: Filters {
             of_root,
@@ -199,12 +201,13 @@ pub(super) async fn open<'e>(
     }
     let only = chosen(source, &request.projects, named, &mut facts)?;
     question.roots.projects = only.map(|id| BTreeSet::from([id]));
-    question.fit_tallies(source, request, runs, &facts)?;
+    let window = question.fit_tallies(source, request, runs, &facts)?;
     let projects = facts
         .into_iter()
         .map(|(id, facts)| (id, ProjectTally::new(facts, request.stats)))
         .collect();
     let tallied = Tallied {
+        window,
         n_files: 0,
         n_json_bytes: json.load(Ordering::Relaxed),
         warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
@@ -255,8 +258,6 @@ pub(super) struct Question<'a> {
     pub(super) roots: Wanted,
     /// When the traces start that are asked for.
     pub(super) window: Window,
-    /// The same; where nothing is asked for that of the tally files, if there are no others.
-    pub(super) covered: Window,
     /// The projects of which there are files of runs.
     pub(super) of_runs: BTreeSet<Uuid>,
     pub(super) filters: Filters,

@@ -217,11 +217,6 @@ impl<'a> Groups<'a> {
         })
     }
 
-    /// When the runs start that groups are of; where no window is asked for, that of the tally files.
-    pub(crate) fn window(&self) -> &Window {
-        &self.question.covered
-    }
-
     /// Refuses what tally files do not have of these columns: `what` says what that is.
     pub(crate) fn check_columns(
         &self,

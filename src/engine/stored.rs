@@ -15,12 +15,12 @@ use datafusion::parquet::file::properties::WriterProperties;
 use uuid::Uuid;
 
 use super::question::{ProjectTally, Question, Stop, Tallied};
-use super::split::{Groups, read_groups};
+use super::split::{Asked, Groups, read_groups};
 use super::{bad_data, by_project};
 use crate::error::{Error, Result};
 use crate::plan::{self, Split};
-use crate::request::{Every, Key, Population, Request, Usage};
-use crate::source::tallies::{self, METADATA, Made, Scope, Told, WantedTallies};
+use crate::request::{Every, Key, Population, Request, Usage, Window};
+use crate::source::tallies::{METADATA, Made, Scope, Told, WantedTallies};
 use crate::source::{Facts, Source};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
@@ -29,14 +29,14 @@ use crate::tally::{Tally, TallyColumn};
 const ROWS_TOGETHER: usize = 16_384;
 
 impl Question<'_> {
-    /// Settles what of the tally files is taken.
+    /// Settles what of the tally files is taken, and the window that the answer is of.
     pub(super) fn fit_tallies(
         &mut self,
         source: &Source,
         request: &Request,
         runs: &Population,
         projects: &BTreeMap<Uuid, Facts>,
-    ) -> Result<()> {
+    ) -> Result<Window> {
         if source.feedback().is_some() {
             let what = "place for records of feedback (--feedback)";
             self.files.refuse_of_tallies(what)?;
@@ -46,8 +46,7 @@ impl Question<'_> {
         }
         let projects = projects.keys().copied().collect();
         let scope = Scope::of(request, runs);
-        self.covered = self.files.fit(&scope, &request.window, &projects)?;
-        Ok(())
+        self.files.fit(&scope, &request.window, &projects)
     }
 
     /// Settles whose usage counts where tally files say it.
@@ -201,64 +200,37 @@ impl Written {
 }
 
 impl Groups<'_> {
-    /// The groups as a tally file: by project, the keys and the spans of time, in that order.
+    /// The groups as a tally file: by project, the keys and the spans of time, in that order. Where a run
+    /// can be in several groups there are rows in which each counts once as well, without those keys.
     pub(crate) async fn store(
         &mut self,
         asked: &Split<'_>,
         request: &Request,
         tallied: &Tallied,
     ) -> Result<File, Stop> {
-        let Split {
-            by, every, columns, ..
-        } = *asked;
-        let keys: Vec<Key> = by
-            .iter()
-            .filter(|key| **key != Key::Project)
-            .cloned()
-            .collect();
-        let single: Vec<Key> = keys
-            .iter()
-            .filter(|key| !key.is_multiple())
-            .cloned()
-            .collect();
-        let has_multiple = single.len() < keys.len();
-        let by_all = [[Key::Project].as_slice(), &keys].concat();
-        let by_single = [[Key::Project].as_slice(), &single].concat();
-        let mut splits = vec![(
-            Split {
-                by: &by_all,
-                ..*asked
-            },
-            has_multiple.then_some(false),
-        )];
-        let once = Split {
-            by: &by_single,
-            ..*asked
-        };
-        splits.extend(has_multiple.then_some((once, Some(true))));
+        let keys = asked.by.iter().filter(|key| **key != Key::Project);
+        let keys: Vec<Key> = keys.cloned().collect();
+        let by_all = [vec![Key::Project], keys.clone()].concat();
+        let mut by_single = by_all.clone();
+        by_single.retain(|key| !key.is_multiple());
+        let has_multiple = by_single.len() < by_all.len();
+        let split = |by| Split { by, ..*asked };
+        let mut splits = vec![(split(&by_all), has_multiple.then_some(false))];
+        splits.extend(has_multiple.then(|| (split(&by_single), Some(true))));
         for (split, _) in &splits {
-            self.question.files.check_split(split.by, every)?;
+            self.question.files.check_split(split.by, split.every)?;
         }
-        let names: Vec<String> = keys.iter().map(ToString::to_string).collect();
-        let names: Vec<&str> = names.iter().map(String::as_str).collect();
-        let all: Vec<TallyColumn> = columns.iter().copied().collect();
-        let fields = tallies::fields(&names, has_multiple, every.is_some(), &all);
-        let schema = Arc::new(Schema::new(fields));
-        let made = self.made(&keys, every, columns, request, tallied)?;
-        let written = self
-            .execute(
-                |asked| {
-                    let mut rows = Vec::new();
-                    for (split, once) in &splits {
-                        let tallies = asked.tallies(split)?;
-                        rows.extend(tallies.map(|tallies| split.rows(tallies, &keys, *once)));
-                    }
-                    let rows = rows.into_iter().collect::<Result<Vec<_>, _>>()?;
-                    plan::in_order(rows, columns.len())
-                },
-                |written: &mut Written, rows| written.write(&schema, rows),
-            )
-            .await?;
+        let made = self.made(&keys, asked, request, tallied)?;
+        let schema = Arc::new(Schema::new(made.fields(asked.columns)));
+        let plan = |runs: &Asked| {
+            let rows = splits.iter().filter_map(|(split, counts_once)| {
+                let groups = runs.tallies(split).transpose()?;
+                Some(groups.and_then(|groups| split.rows(groups, &keys, *counts_once)))
+            });
+            plan::in_order(rows.collect::<Result<_, _>>()?, asked.columns.len())
+        };
+        let write = |written: &mut Written, rows: &RecordBatch| written.write(&schema, rows);
+        let written = self.execute(plan, write).await?;
         Ok(written.finish(&schema, &made)?)
     }
 
@@ -266,13 +238,12 @@ impl Groups<'_> {
     fn made(
         &self,
         keys: &[Key],
-        every: Option<&Every>,
-        columns: &BTreeSet<TallyColumn>,
+        split: &Split<'_>,
         request: &Request,
         tallied: &Tallied,
     ) -> Result<Made> {
         let request = Request {
-            window: *self.window(),
+            window: tallied.window,
             ..request.clone()
         };
         let files = &self.question.files;
@@ -286,10 +257,10 @@ impl Groups<'_> {
             let feedback = feedback.get(id).cloned();
             (*id, Told::new(&project.facts, project.usage, feedback))
         };
-        let mut made = Made::now(&request, self.runs(), keys, every);
+        let mut made = Made::now(&request, self.runs(), keys, split.every);
         made.from.clone_from(&self.origins);
         made.has_records = self.records.is_some() || files.has_records();
-        let columns = columns.iter();
+        let columns = split.columns.iter();
         made.columns = columns.map(|column| column.name().to_owned()).collect();
         made.projects = tallied.projects.iter().map(told).collect();
         Ok(made)

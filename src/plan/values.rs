@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chrono::Weekday;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, ListBuilder, StringViewArray, StringViewBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListBuilder, StringViewArray,
+    StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
@@ -18,7 +18,8 @@ use datafusion::logical_expr::{
 
 use super::matching;
 use crate::request::Every;
-use crate::runs;
+use crate::runs::{self, functions};
+use crate::tally::feedback::Feedback;
 
 /// The first moment of the span of time that a canonical time is in.
 pub(super) fn bucket(time: Expr, every: &Every) -> Expr {
@@ -53,8 +54,18 @@ pub(super) fn quotient(number: Expr, over: Expr, scale: i64) -> Expr {
     Kind::Quotient.udf().call(vec![number, over, lit(scale)])
 }
 
+/// Whether a text is there, is not blank, and is no JSON object.
+pub(super) fn is_no_object(json: Expr) -> Expr {
+    Kind::IsNoObject.udf().call(vec![json])
+}
+
+/// Whether a text is there and is no summaries of feedback.
+pub(super) fn is_no_feedback(json: Expr) -> Expr {
+    Kind::IsNoFeedback.udf().call(vec![json])
+}
+
 /// The functions, for registration.
-pub(super) fn functions() -> [Arc<ScalarUDF>; 6] {
+pub(super) fn functions() -> [Arc<ScalarUDF>; 8] {
     [
         Kind::Bucket,
         Kind::ErrorClass,
@@ -62,6 +73,8 @@ pub(super) fn functions() -> [Arc<ScalarUDF>; 6] {
         Kind::FeedbackLabels,
         Kind::ListText,
         Kind::Quotient,
+        Kind::IsNoObject,
+        Kind::IsNoFeedback,
     ]
     .map(Kind::udf)
 }
@@ -74,6 +87,8 @@ enum Kind {
     FeedbackLabels,
     ListText,
     Quotient,
+    IsNoObject,
+    IsNoFeedback,
 }
 
 impl Kind {
@@ -100,6 +115,8 @@ impl ScalarUDFImpl for GroupFunction {
             Kind::FeedbackLabels => "feedback_labels",
             Kind::ListText => "list_text",
             Kind::Quotient => "quotient",
+            Kind::IsNoObject => "is_no_object",
+            Kind::IsNoFeedback => "is_no_feedback",
         }
     }
 
@@ -113,6 +130,7 @@ impl ScalarUDFImpl for GroupFunction {
             Kind::ErrorClass | Kind::ListText => DataType::Utf8View,
             Kind::Labels | Kind::FeedbackLabels => runs::texts(),
             Kind::Quotient => DataType::Int64,
+            Kind::IsNoObject | Kind::IsNoFeedback => DataType::Boolean,
         })
     }
 
@@ -134,10 +152,24 @@ impl ScalarUDFImpl for GroupFunction {
                 let over = over.to_array(args.number_rows)?;
                 quotients(&values, &over, scale)
             }
+            (Kind::IsNoObject, []) => are(&values, |json| {
+                let json = json.trim();
+                !json.is_empty() && json != "null" && !functions::is_object(json)
+            }),
+            (Kind::IsNoFeedback, []) => are(&values, |json| {
+                Feedback::default().add_summaries(json).is_err()
+            }),
             _ => return internal_err!("{} takes other arguments", self.name()),
         };
         Ok(ColumnarValue::Array(array))
     }
+}
+
+/// Of which texts something holds.
+fn are(texts: &ArrayRef, holds: impl Fn(&str) -> bool) -> ArrayRef {
+    let texts = texts.as_string_view().iter();
+    let holds = texts.map(|text| text.map(&holds));
+    Arc::new(holds.collect::<BooleanArray>())
 }
 
 fn literal(parameter: &ColumnarValue) -> &str {

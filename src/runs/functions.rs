@@ -36,7 +36,7 @@ use crate::tally::money;
 use crate::time;
 
 use super::json;
-pub(crate) use super::json::{object, scalar_text};
+pub(crate) use super::json::{is_object, object, scalar_text};
 
 /// The type of 128 bits, which are compared as a number.
 const BITS: DataType = DataType::Decimal128(38, 0);

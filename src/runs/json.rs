@@ -29,6 +29,11 @@ pub(crate) fn object(json: &str) -> BTreeMap<Cow<'_, str>, &RawValue> {
     serde_json::from_str(json).unwrap_or_default()
 }
 
+/// Whether a text is a JSON object as a whole.
+pub(crate) fn is_object(json: &str) -> bool {
+    Scanner::new(None, &[]).find(json).is_some()
+}
+
 /// The text of a JSON text, number or boolean.
 pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
     scalar(json.get()).map(Cow::into_owned)

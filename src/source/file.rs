@@ -18,7 +18,7 @@ use super::format::Format;
 use super::json::Spooled;
 use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
-use super::scan::Facts;
+use super::scan::{Facts, FileFacts};
 use super::tallies::TallyFile;
 use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
@@ -87,7 +87,7 @@ pub(super) enum Opened {
     Runs(SourceFile),
     Tallies(TallyFile),
     /// It has no rows.
-    Nothing,
+    Nothing(PathBuf),
 }
 
 /// Reads the footer of a file, or of the table that was made of it.
@@ -128,10 +128,10 @@ pub(super) async fn open(
             ))
         })?;
     if let Some(says) = &footer.tallies {
-        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
+        return TallyFile::new(&path, scan, &footer, says).map(Opened::Tallies);
     }
     if footer.n_rows == 0 {
-        return Ok(Opened::Nothing);
+        return Ok(Opened::Nothing(path));
     }
     let footer = match &spooled {
         Some(spooled) => footer.without(&spooled.absent),
@@ -250,16 +250,35 @@ impl SourceFile {
         let of_project = !self.project.is_proven || projects.is_none_or(is_wanted);
         // The path's day counts only where the footer does not say, and with a day of slack.
         let range = self.range_us().or_else(|| {
-            let day = self
-                .keys
-                .day?
-                .and_time(NaiveTime::MIN)
-                .and_utc()
-                .timestamp_micros();
+            let day = self.day_us()?;
             Some((day.checked_sub(DAY_US)?, day.checked_add(2 * DAY_US)?))
         });
         let in_window = range.is_none_or(|(first, last)| window.meets(first, last));
         of_project && in_window
+    }
+
+    /// The midnight (UTC) of the day on which its runs started by its path.
+    fn day_us(&self) -> Option<i64> {
+        let midnight = self.keys.day?.and_time(NaiveTime::MIN);
+        Some(midnight.and_utc().timestamp_micros())
+    }
+
+    /// The file's path as text, its size and what its footer says of it.
+    pub(super) fn described(&self) -> FileFacts {
+        FileFacts {
+            path: self.path.display().to_string(),
+            format: self.format.name,
+            n_bytes: match &self.spooled {
+                Some(json) => json.size,
+                None => self.scan.object_meta.size,
+            },
+            n_rows: self.footer.n_rows,
+        }
+    }
+
+    /// Whether it says anything of a column.
+    pub(super) fn has(&self, column: Column) -> bool {
+        self.format.has(column, &self.footer)
     }
 
     /// The file's columns that the format reads, as the scan should give them.
@@ -289,6 +308,8 @@ impl SourceFile {
             id(self.tenant),
             ScalarValue::Int64(self.rank.map(|rank| rank.modified_s)),
             ScalarValue::Int64(self.rank.map(|rank| rank.first_row)),
+            ScalarValue::Utf8View(Some(self.path.display().to_string())),
+            ScalarValue::TimestampMicrosecond(self.day_us(), None),
         ];
         self.scan
             .clone()

@@ -22,6 +22,10 @@ use crate::runs::{Column, functions};
 pub(crate) const PROJECT: &str = "@project";
 /// The name of the constant that holds the tenant that a file's path or footer gives.
 pub(crate) const TENANT: &str = "@tenant";
+/// The name of the constant that holds a file's path.
+pub(crate) const PATH: &str = "@path";
+/// The name of the constant that holds the midnight (UTC) of the day that a file's path names.
+pub(crate) const DAY: &str = "@day";
 /// The name of the constant that holds the place of a file's first row among the records of all, by its
 /// export's rank, then by its path.
 pub(crate) const FILE: &str = "@file";
@@ -33,7 +37,8 @@ pub(crate) const MODIFIED: &str = "@modified";
 /// A system's way of writing runs.
 #[derive(Debug)]
 pub(crate) struct Format {
-    name: &'static str,
+    /// What it is called.
+    pub(crate) name: &'static str,
     /// What it is of, and in which files.
     about: &'static str,
     mappings: &'static [Mapping],
@@ -210,6 +215,8 @@ impl Format {
         let constant = match column {
             Column::SessionId => Some(ident(PROJECT)),
             Column::TenantId => Some(ident(TENANT)),
+            Column::File => Some(ident(PATH)),
+            Column::FileDay => Some(ident(DAY)),
             _ => None,
         };
         let value = self
@@ -279,11 +286,6 @@ impl Rule {
 
     /// Where it looks, in words.
     fn said(self) -> Vec<String> {
-        let below = |path: &[&str]| {
-            path.iter()
-                .map(|name| format!(".{name}"))
-                .collect::<String>()
-        };
         match self {
             Self::Values(name) | Self::Flag(name) => vec![name.to_owned()],
             Self::TextIs(name, text) => vec![format!("{name} = {text}")],
@@ -303,7 +305,7 @@ impl Rule {
                 let sum = format!("{{{}}}", names.join(", "));
                 let paths = paths.iter();
                 paths
-                    .map(|path| format!("{column}{}.{sum}", below(path)))
+                    .map(|path| [&[column], *path, &[&sum]].concat().join("."))
                     .collect()
             }
             Self::FirstSegment(name) => vec![format!("first segment of {name}")],

@@ -45,6 +45,9 @@ struct Kept {
     tables: BTreeMap<PathBuf, Result<Arc<Spooled>, String>>,
 }
 
+/// What became of a file: its table, or what is wrong with it.
+type Made = (PathBuf, Result<Arc<Spooled>, String>);
+
 /// A JSON file as a table.
 #[derive(Debug)]
 pub(super) struct Spooled {
@@ -161,11 +164,7 @@ impl Spools {
     }
 
     /// Makes tables on threads of their own, which end soon after nobody waits for them.
-    async fn make(
-        &self,
-        jobs: Vec<Job>,
-        reading: &Reading,
-    ) -> Result<Vec<(PathBuf, Result<Arc<Spooled>, String>)>> {
+    async fn make(&self, jobs: Vec<Job>, reading: &Reading) -> Result<Vec<Made>> {
         let (done, made) = futures::channel::oneshot::channel();
         let awaited = Awaited(Arc::new(AtomicBool::new(true)));
         let is_awaited = Arc::clone(&awaited.0);
@@ -219,12 +218,8 @@ fn is_json(file: &Listed) -> bool {
 }
 
 /// Makes several tables, large ones one after the other.
-fn run_all(
-    jobs: &[Job],
-    reading: &Reading,
-    is_awaited: &AtomicBool,
-) -> Result<Vec<(PathBuf, Result<Arc<Spooled>, String>)>> {
-    let made = |job: &Job, n_threads: usize| -> Result<(PathBuf, Result<Arc<Spooled>, String>)> {
+fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<Vec<Made>> {
+    let made = |job: &Job, n_threads: usize| -> Result<Made> {
         let spooled = match job.run(reading, n_threads, is_awaited) {
             Ok(spooled) => Ok(Arc::new(spooled)),
             Err(Error::BadInput { problem, .. }) => Err(problem),
@@ -570,21 +565,15 @@ fn encoded(
     };
     let whole = std::str::from_utf8(&block.bytes).ok();
     let mut read = |begin: usize, end: usize| {
-        let text = match whole {
-            Some(whole) => whole.get(begin..end),
-            None => None,
+        let text = match whole.and_then(|whole| whole.get(begin..end)) {
+            Some(text) => Ok(text),
+            None => std::str::from_utf8(block.bytes.get(begin..end).unwrap_or_default()),
         };
         let text = match text {
-            Some(text) => text,
-            None => {
-                let bytes = block.bytes.get(begin..end).unwrap_or_default();
-                match std::str::from_utf8(bytes) {
-                    Ok(text) => text,
-                    Err(error) => {
-                        let at = begin + error.valid_up_to();
-                        return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
-                    }
-                }
+            Ok(text) => text,
+            Err(error) => {
+                let at = begin + error.valid_up_to();
+                return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
             }
         };
         if text.trim_ascii().is_empty() {
@@ -622,7 +611,7 @@ fn encoded(
             }
         }
     }
-    let (n_rows, present) = (rows.n_rows, rows.present);
+    let (n_rows, present) = (rows.n, rows.present);
     Ok(Encoded {
         columns: encoder.encode(rows)?,
         n_rows,

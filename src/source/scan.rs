@@ -5,7 +5,8 @@
 //! canonical columns; all shapes are a union.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch};
@@ -29,11 +30,13 @@ use crate::request::Window;
 use crate::runs::{self, Column};
 
 /// The constants of a file, in the order of [`SourceFile::partitioned`].
-const CONSTANTS: [(&str, DataType); 4] = [
+const CONSTANTS: [(&str, DataType); 6] = [
     (format::PROJECT, DataType::Utf8View),
     (format::TENANT, DataType::Utf8View),
     (format::MODIFIED, DataType::Int64),
     (format::FILE, DataType::Int64),
+    (format::PATH, DataType::Utf8View),
+    (format::DAY, runs::TIME),
 ];
 
 /// The columns whose absence is said, and what it disables.
@@ -96,6 +99,46 @@ const SOUGHT: [Column; 20] = [
 pub(crate) struct Files {
     pub(super) files: Vec<Arc<SourceFile>>,
     pub(super) tallies: Vec<Arc<TallyFile>>,
+    /// Those that have no rows.
+    pub(super) empty: Vec<PathBuf>,
+}
+
+/// What is known of a file without reading its runs.
+#[derive(Debug, Clone)]
+pub(crate) struct FileFacts {
+    /// Its path, as it is shown.
+    pub(crate) path: String,
+    /// The name of its format.
+    pub(crate) format: &'static str,
+    pub(crate) n_bytes: u64,
+    pub(crate) n_rows: u64,
+}
+
+/// A column that some files lack.
+#[derive(Debug, Clone)]
+pub(crate) struct MissingColumn {
+    pub(crate) column: Column,
+    /// The foreign columns that would say it, the preferred first.
+    pub(crate) names: String,
+    /// What its absence disables.
+    pub(crate) effect: &'static str,
+    /// How many files lack it, of how many.
+    pub(crate) n_lacking: usize,
+    pub(crate) n_files: usize,
+    /// The first of them.
+    pub(crate) sample: PathBuf,
+}
+
+impl fmt::Display for MissingColumn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.n_lacking, self.n_files) {
+            (1, 1) => f.write_str("the file has")?,
+            (some, all) if some == all => f.write_str("the files have")?,
+            (1, all) => write!(f, "1 of {all} files ({}) has", self.sample.display())?,
+            (some, all) => write!(f, "{some} of {all} files have")?,
+        }
+        write!(f, " no column {}: {}", self.names, self.effect)
+    }
 }
 
 /// What is known of a project without looking at its traces.
@@ -152,6 +195,7 @@ impl Files {
         [(runs, tallies), (more_runs, more_tallies)].map(|(runs, tallies)| Self {
             files: runs.to_vec(),
             tallies: tallies.to_vec(),
+            empty: Vec::new(),
         })
     }
 
@@ -196,32 +240,53 @@ impl Files {
                 ));
             }
         }
-        warnings.extend(self.missing_columns(looked_at));
+        let missing = self.missing_columns(looked_at);
+        warnings.extend(missing.map(|missing| missing.to_string()));
         // Columns may come from the same one of a file.
         warnings.dedup();
         warnings
     }
 
     /// What the files cannot say for want of a column.
-    fn missing_columns(&self, looked_at: &BTreeSet<Column>) -> impl Iterator<Item = String> {
+    pub(crate) fn missing_columns(
+        &self,
+        looked_at: &BTreeSet<Column>,
+    ) -> impl Iterator<Item = MissingColumn> {
         let sought = SOUGHT.iter().filter(|column| looked_at.contains(column));
         let sought = sought.map(|column| (*column, "no filter, facet or group finds any"));
         MISSED
             .into_iter()
             .chain(sought)
             .filter_map(|(column, effect)| {
-                let lacks = |file: &&Arc<SourceFile>| !file.format.has(column, &file.footer);
-                let n_lacking = self.files.iter().filter(lacks).count();
+                let lacks = |file: &&Arc<SourceFile>| !file.has(column);
                 let sample = self.files.iter().find(lacks)?;
-                let names = sample.format.columns_of(column).join(", ");
-                let files = match (n_lacking, self.files.len()) {
-                    (1, 1) => "the file has".to_owned(),
-                    (some, all) if some == all => "the files have".to_owned(),
-                    (1, all) => format!("1 of {all} files ({}) has", sample.path.display()),
-                    (some, all) => format!("{some} of {all} files have"),
-                };
-                Some(format!("{files} no column {names}: {effect}"))
+                Some(MissingColumn {
+                    column,
+                    names: sample.format.columns_of(column).join(", "),
+                    effect,
+                    n_lacking: self.files.iter().filter(lacks).count(),
+                    n_files: self.files.len(),
+                    sample: sample.path.clone(),
+                })
             })
+    }
+
+    /// What is known of each file without reading its runs.
+    pub(crate) fn described(&self) -> impl Iterator<Item = FileFacts> {
+        self.files.iter().map(|file| file.described())
+    }
+
+    /// The paths of the files that say nothing of a column, as they are shown.
+    pub(crate) fn lacking(&self, column: Column) -> BTreeSet<String> {
+        let lacking = self.files.iter().filter(|file| !file.has(column));
+        lacking
+            .map(|file| file.path.display().to_string())
+            .collect()
+    }
+
+    /// The paths of the files that have no rows, as they are shown.
+    pub(crate) fn empty(&self) -> impl Iterator<Item = String> {
+        self.empty.iter().map(|path| path.display().to_string())
     }
 
     /// Whether only a path decides between exports that were written in the same second.

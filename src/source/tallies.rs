@@ -7,7 +7,7 @@
 mod fit;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -24,7 +24,7 @@ use super::file::{NOTABLE, SourceFile};
 use super::files::FileTable;
 use super::footer::Footer;
 use super::scan::{Facts, Files, Wanted, union};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, quoted};
 use crate::request::{Every, Key, Population, Request, Usage, Window};
 use crate::runs;
 use crate::tally::{self, TallyColumn};
@@ -142,7 +142,45 @@ pub(crate) struct WantedTallies<'a> {
     pub(crate) columns: &'a BTreeSet<TallyColumn>,
 }
 
+/// The part of [`Made`] that no version changes.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
 impl Made {
+    /// The columns of the file: project, keys, spans of time, tallies.
+    pub(crate) fn fields(&self, columns: &BTreeSet<TallyColumn>) -> Vec<Field> {
+        let mut fields = vec![Field::new(tally::PROJECT, DataType::Utf8View, false)];
+        let keys = self.keys.iter().map(|made| tally::key_column(&made.key));
+        fields.extend(keys.map(|key| Field::new(key, DataType::Utf8View, true)));
+        if self.has_multiple() {
+            fields.push(Field::new(tally::COUNTS_ONCE, DataType::Boolean, false));
+        }
+        if self.every.is_some() {
+            fields.push(Field::new(tally::START, runs::TIME, false));
+        }
+        let columns = columns.iter();
+        fields.extend(columns.map(|column| Field::new(column.name(), column.data_type(), true)));
+        fields
+    }
+
+    /// Whether a run can be in several rows.
+    fn has_multiple(&self) -> bool {
+        self.keys.iter().any(|made| made.is_multiple)
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let versioned: Versioned = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if versioned.version != VERSION {
+            let version = versioned.version;
+            return Err(format!(
+                "it is of version {version}, which is not known here"
+            ));
+        }
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+
     /// What a file says of tallies that are made now.
     pub(crate) fn now(
         request: &Request,
@@ -224,57 +262,41 @@ impl Told {
 impl TallyFile {
     /// Reads what a footer says of tallies.
     pub(super) fn new(
-        path: PathBuf,
+        path: &Path,
         scan: PartitionedFile,
         footer: &Footer,
         says: &str,
     ) -> Result<Self> {
         let bad = |problem: String| Error::BadInput {
-            path: path.clone(),
+            path: path.to_owned(),
             problem,
         };
         let unreadable =
-            |what: &str| bad(format!("its metadata of tallies cannot be read: {what}"));
-        #[derive(Deserialize)]
-        struct Versioned {
-            version: u32,
-        }
-        let versioned: Versioned =
-            serde_json::from_str(says).map_err(|error| unreadable(&error.to_string()))?;
-        if versioned.version != VERSION {
-            let version = versioned.version;
-            return Err(bad(format!(
-                "its tallies are of version {version}, which is not known here"
-            )));
-        }
-        let made: Made =
-            serde_json::from_str(says).map_err(|error| unreadable(&error.to_string()))?;
-        let window = Window::new(made.since_us, made.until_us)
-            .map_err(|error| unreadable(&error.to_string()))?;
+            |what: String| bad(format!("its metadata of tallies cannot be read: {what}"));
+        let made = Made::parse(says).map_err(unreadable)?;
+        let window = Window::new(made.since_us, made.until_us);
         let every = made.every.as_ref().map(MadeEvery::parsed).transpose();
         let columns = made.columns.iter().map(|name| {
-            TallyColumn::named(name)
-                .ok_or_else(|| unreadable(&format!("no column is called {name:?}")))
+            let column = TallyColumn::named(name);
+            column.ok_or_else(|| unreadable(format!("no column is called {}", quoted(name))))
         });
-        let file = Self {
-            window,
-            every: every.map_err(|what| unreadable(&what))?,
+        let mut file = Self {
+            window: window.map_err(|error| unreadable(error.to_string()))?,
+            every: every.map_err(unreadable)?,
             columns: columns.collect::<Result<_>>()?,
             cut: Some(Cut::default()),
-            scan: scan.with_arrow_schema(footer.schema.clone()),
-            path: path.clone(),
+            scan,
+            path: path.to_owned(),
             made,
         };
         let schema = file.schema(footer).map_err(bad)?;
-        Ok(Self {
-            scan: file.scan.clone().with_arrow_schema(schema),
-            ..file
-        })
+        file.scan = file.scan.with_arrow_schema(schema);
+        Ok(file)
     }
 
     /// The file's columns, as they are read: every one that it should have, of its type.
     fn schema(&self, footer: &Footer) -> Result<SchemaRef, String> {
-        let expected = self.fields();
+        let expected = self.made.fields(&self.columns);
         for field in &expected {
             let name = field.name();
             let found = footer.schema.field_with_name(name);
@@ -313,18 +335,6 @@ impl TallyFile {
         Ok(Arc::new(Schema::new(as_read.collect::<Vec<FieldRef>>())))
     }
 
-    fn fields(&self) -> Vec<Field> {
-        let keys: Vec<&str> = self
-            .made
-            .keys
-            .iter()
-            .map(|made| made.key.as_str())
-            .collect();
-        let has_multiple = self.made.keys.iter().any(|made| made.is_multiple);
-        let columns: Vec<TallyColumn> = self.columns.iter().copied().collect();
-        fields(&keys, has_multiple, self.every.is_some(), &columns)
-    }
-
     /// Whether a question takes anything of it.
     pub(super) fn is_taken(&self) -> bool {
         self.cut.is_some()
@@ -341,7 +351,7 @@ impl TallyFile {
         let Some(cut) = &self.cut else {
             return Ok(None);
         };
-        let columns = Arc::new(Schema::new(self.fields()));
+        let columns = Arc::new(Schema::new(self.made.fields(&self.columns)));
         let table = FileTable::new(columns, Vec::new(), ROW, vec![self.scan.clone()]);
         let mut plan =
             LogicalPlanBuilder::scan("tallies", provider_as_source(Arc::new(table)), None)?;
@@ -357,7 +367,7 @@ impl TallyFile {
             let ids = wanted.projects.iter().map(|id| lit(id.to_string()));
             plan = plan.filter(ident(tally::PROJECT).in_list(ids.collect(), false))?;
         }
-        if self.made.keys.iter().any(|made| made.is_multiple) {
+        if self.made.has_multiple() {
             let once = ident(tally::COUNTS_ONCE);
             let is_split = wanted.by.iter().any(Key::is_multiple);
             plan = plan.filter(if is_split {
@@ -454,25 +464,4 @@ impl Files {
         let plans = self.tallies.iter().map(|file| file.tallies(wanted));
         union(plans.filter_map(Result::transpose))
     }
-}
-
-/// The columns of a tally file: project, keys, spans of time, tallies.
-pub(crate) fn fields(
-    keys: &[&str],
-    has_multiple: bool,
-    has_spans: bool,
-    columns: &[TallyColumn],
-) -> Vec<Field> {
-    let mut fields = vec![Field::new(tally::PROJECT, DataType::Utf8View, false)];
-    let keys = keys.iter();
-    fields.extend(keys.map(|key| Field::new(tally::key_column(key), DataType::Utf8View, true)));
-    if has_multiple {
-        fields.push(Field::new(tally::COUNTS_ONCE, DataType::Boolean, false));
-    }
-    if has_spans {
-        fields.push(Field::new(tally::START, runs::TIME, false));
-    }
-    let columns = columns.iter();
-    fields.extend(columns.map(|column| Field::new(column.name(), column.data_type(), true)));
-    fields
 }

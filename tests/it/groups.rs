@@ -190,14 +190,14 @@ fn figure(measure: &Measure, n: u64) -> Figure {
             query: "eq(name, \"x\")".to_owned(),
             n,
         }]),
-        Measure::Objective(_) => Figure::Attainment(Attainment {
+        Measure::Objective(_) => Figure::Attainment(Box::new(Attainment {
             target: 0.99,
             good: n - n / 50,
             total: n,
             attained: Some(ratio(n - n / 50, n)),
             budget_left: Some(1.0 - ratio(n / 50, n) / 0.01),
             worst: Some(Timestamp(FIRST_US + DAY_US)),
-        }),
+        })),
     }
 }
 

@@ -42,5 +42,7 @@ mod imports;
 mod readme;
 /// Tables, CSV and Markdown of ordinary and of hostile projects.
 mod tables;
+/// Tally files merge to what one scan gives, and refuse what they cannot tell.
+mod tallies;
 /// Statistics as Parquet: rows of typed columns.
 mod typed;

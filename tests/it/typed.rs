@@ -13,8 +13,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{answer, exports, refusal};
 
-/// The rows of a file as JSON, each with its columns in order; and the columns' types.
-fn rows(path: &Path) -> (Vec<Map<String, Value>>, Vec<(String, DataType)>) {
+/// A row, its columns in their order.
+type Row = Map<String, Value>;
+
+/// The rows of a file as JSON, and the columns' types.
+fn rows(path: &Path) -> (Vec<Row>, Vec<(String, DataType)>) {
     let file = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let fields = file.schema().fields().iter();
     let types = fields.map(|field| (field.name().clone(), field.data_type().clone()));
@@ -27,7 +30,7 @@ fn rows(path: &Path) -> (Vec<Map<String, Value>>, Vec<(String, DataType)>) {
     (rows, types)
 }
 
-fn record(batch: &RecordBatch, row: usize) -> Map<String, Value> {
+fn record(batch: &RecordBatch, row: usize) -> Row {
     let schema = batch.schema();
     let fields = schema.fields().iter().zip(batch.columns());
     fields
@@ -57,8 +60,8 @@ fn value(column: &dyn Array, row: usize) -> Value {
 }
 
 /// A line as a row has it: objectives flat, what is exact said so, JSON within as text.
-fn flattened(line: &str, types: &[(String, DataType)]) -> Map<String, Value> {
-    let line: Map<String, Value> = serde_json::from_str(line).unwrap();
+fn flattened(line: &str, types: &[(String, DataType)]) -> Row {
+    let line: Row = serde_json::from_str(line).unwrap();
     let mut flat = Map::new();
     for (name, kind) in types {
         let of_objective = line

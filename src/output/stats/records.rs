@@ -210,7 +210,7 @@ struct Attained<'a> {
 impl<'a> Attained<'a> {
     fn of(objective: &'a str, figure: &'a Figure) -> Self {
         let attainment = match figure {
-            Figure::Attainment(attainment) => Some(attainment),
+            Figure::Attainment(attainment) => Some(&**attainment),
             _ => None,
         };
         Self {

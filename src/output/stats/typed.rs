@@ -148,11 +148,9 @@ fn kinds(measure: &Measure) -> Vec<Kind> {
             ];
         }
         Measure::Distinct(_) => return vec![Kind::Whole, Kind::Flag],
-        Measure::Count(_) | Measure::FeedbackCount(_) => Kind::Whole,
-        Measure::Sum(amount) if is_money(*amount) => Kind::Money,
-        Measure::Sum(_) => Kind::Whole,
-        Measure::PerRun(amount) if is_money(*amount) => Kind::Money,
+        Measure::Sum(amount) | Measure::PerRun(amount) if is_money(*amount) => Kind::Money,
         Measure::Of(Quantity::TotalCost, _) => Kind::Money,
+        Measure::Count(_) | Measure::FeedbackCount(_) | Measure::Sum(_) => Kind::Whole,
         Measure::Rate(_)
         | Measure::Share(_)
         | Measure::Of(..)

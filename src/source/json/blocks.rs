@@ -72,6 +72,10 @@ fn fault(bytes: &[u8], offset: u64, line: u64, at: usize, problem: String) -> Fa
     }
 }
 
+#[expect(
+    clippy::naive_bytecount,
+    reason = "as fast as memory where compiled for speed"
+)]
 fn n_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
 }
@@ -280,6 +284,7 @@ fn is_lines(bytes: &[u8], is_all: bool) -> Option<bool> {
 
 /// Walks over values by their brackets and texts.
 #[derive(Debug, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "what it has seen last")]
 struct Walk {
     /// What closes each list and object that is open.
     open: Vec<u8>,

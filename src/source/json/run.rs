@@ -499,9 +499,8 @@ fn read(kind: Kind, json: &str) -> Result<Value<'_>, (&'static str, &str)> {
     let is_nested = json.starts_with(['{', '[']);
     let is_empty = || text.trim_ascii().is_empty();
     let value = match kind {
-        Kind::Text | Kind::Json => Value::Text(text),
         Kind::Id | Kind::Word if is_nested => return Err(("a text", json)),
-        Kind::Id => Value::Text(text),
+        Kind::Id | Kind::Text | Kind::Json => Value::Text(text),
         Kind::Word => {
             let is_capital = |byte: u8| byte.is_ascii_uppercase() || byte == b'_';
             if text.bytes().all(is_capital) {

@@ -40,7 +40,7 @@ pub(super) struct Encoder {
 /// The runs of a row group, as columns.
 pub(super) struct Rows {
     columns: Vec<Builder>,
-    pub(super) n_rows: usize,
+    pub(super) n: usize,
     /// A bit for each column that any of them has.
     pub(super) present: u64,
 }
@@ -113,7 +113,7 @@ impl Table {
 impl Encoder {
     /// Encodes a row group; none where there is no run.
     pub(super) fn encode(&self, rows: Rows) -> Result<Option<Vec<ArrowColumnChunk>>> {
-        if rows.n_rows == 0 {
+        if rows.n == 0 {
             return Ok(None);
         }
         let writers = self.factory.create_column_writers(0)?;
@@ -134,7 +134,7 @@ impl Rows {
         let columns = COLUMNS.iter().take(n_columns);
         Self {
             columns: columns.map(|(_, kind)| Builder::new(*kind)).collect(),
-            n_rows: 0,
+            n: 0,
             present: 0,
         }
     }
@@ -143,7 +143,7 @@ impl Rows {
         for (column, value) in self.columns.iter_mut().zip(&run.values) {
             column.append(value);
         }
-        self.n_rows += 1;
+        self.n += 1;
         self.present |= run.present;
     }
 }
