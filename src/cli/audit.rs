@@ -147,6 +147,7 @@ impl Answer for Audited {
             noun: "runs",
             facts: vec![found],
             read: self.read,
+            window: self.window,
             span: self.span,
             asides: Vec::new(),
             hints: Vec::new(),
