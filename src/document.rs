@@ -14,8 +14,8 @@ mod session;
 mod stats;
 mod value;
 
-pub(crate) use against::{Evidence, compare};
 pub use against::{Cause, Comparison, FieldComparison, OtherDocument, Verdict};
+pub(crate) use against::{Evidence, compare};
 pub(crate) use assemble::{Known, assemble, cost};
 pub(crate) use audit::gaps;
 pub use audit::{Audit, AuditedProject, Coverage, CoverageUnit, Finding};

@@ -61,15 +61,17 @@ use std::fs::File;
 use std::io::{self, Seek};
 
 pub use document::{
-    Attainment, Audit, AuditedProject, Bucket, Cause, Comparison, Cost, CostFormat, Coverage, CoverageUnit,
-    Distribution, FeedbackStats, FieldComparison, Figure, Finding, Group, Label, Nanoseconds, OtherDocument, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession, Verdict,
+    Attainment, Audit, AuditedProject, Bucket, Cause, Comparison, Cost, CostFormat, Coverage,
+    CoverageUnit, Distribution, FeedbackStats, FieldComparison, Figure, Finding, Group, Label,
+    Nanoseconds, OtherDocument, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession,
+    Verdict,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
-    Breakdown, Clock, Every, FailOn, FindingKind, Key, LinkTemplate, Listing, Measure, Objective, Population, Projects,
-    Request, RunOrder, Severity, Sort, SortBy, Usage, Window,
+    Breakdown, Clock, Every, FailOn, FindingKind, Key, LinkTemplate, Listing, Measure, Objective,
+    Population, Projects, Request, RunOrder, Severity, Sort, SortBy, Usage, Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{Dedup, OnBadFile, Source, SourceOptions};
@@ -679,16 +681,26 @@ pub async fn audit_against(
     let ours = ours.and_then(Result::ok).unwrap_or_default();
     let id = answer.sessions.first().map(|session| session.id);
     let count = |kind| {
-        let found = audited.audit.findings.iter().find(|finding| finding.kind == kind);
+        let found = audited
+            .audit
+            .findings
+            .iter()
+            .find(|finding| finding.kind == kind);
         found.map_or(0, |finding| finding.count)
     };
     let mut found = audited.audit.findings.iter();
     let gaps = found.find(|finding| finding.kind == FindingKind::Gaps);
     let starts = audited.audit.projects.first();
     let evidence = Evidence {
-        first_us: starts.and_then(|project| project.first_start_time).map(|time| time.0),
-        last_us: starts.and_then(|project| project.last_start_time).map(|time| time.0),
-        gaps: gaps.map(|finding| finding.details.clone()).unwrap_or_default(),
+        first_us: starts
+            .and_then(|project| project.first_start_time)
+            .map(|time| time.0),
+        last_us: starts
+            .and_then(|project| project.last_start_time)
+            .map(|time| time.0),
+        gaps: gaps
+            .map(|finding| finding.details.clone())
+            .unwrap_or_default(),
         by_other_rule: by_other_rule(engine, source, &request, &answer).await,
         n_pending: count(FindingKind::PendingOld),
         n_repeated: count(FindingKind::CountedTwice),
@@ -723,19 +735,32 @@ fn audited_projects(counted: &Counted, tallied: &Tallied, source: &Source) -> Ve
     let sizes = counted.files.iter().map(|file| (&file.path, file.n_bytes));
     let sizes: BTreeMap<&String, u64> = sizes.collect();
     let projects = tallied.projects.keys().map(|id| {
-        let parts = counted.parts.iter().filter(|((project, _), _)| project == id);
+        let parts = counted
+            .parts
+            .iter()
+            .filter(|((project, _), _)| project == id);
         let parts: Vec<_> = parts.map(|((_, path), part)| (path, part)).collect();
         let sum = |n: fn(&Part) -> u64| parts.iter().map(|(_, part)| n(part)).sum();
         let hours = counted.hours.get(id);
         AuditedProject {
             id: *id,
-            name: source.metadata(*id).and_then(|project| project.name.clone()),
+            name: source
+                .metadata(*id)
+                .and_then(|project| project.name.clone()),
             n_files: parts.len() as u64,
             n_bytes: parts.iter().filter_map(|(path, _)| sizes.get(path)).sum(),
             n_runs: sum(|part| part.n_runs),
             n_traces: sum(|part| part.n_traces),
-            first_start_time: parts.iter().filter_map(|(_, part)| part.first_us).min().map(Timestamp),
-            last_start_time: parts.iter().filter_map(|(_, part)| part.last_us).max().map(Timestamp),
+            first_start_time: parts
+                .iter()
+                .filter_map(|(_, part)| part.first_us)
+                .min()
+                .map(Timestamp),
+            last_start_time: parts
+                .iter()
+                .filter_map(|(_, part)| part.last_us)
+                .max()
+                .map(Timestamp),
             coverage: hours.and_then(Coverage::of_hours),
         }
     });
@@ -786,7 +811,11 @@ fn missing_columns(counted: &Counted) -> Option<Finding> {
     Some(Finding {
         example_file: sample.map(|path| path.display().to_string()),
         details: counted.missing.iter().map(ToString::to_string).collect(),
-        ..Finding::new(FindingKind::MissingColumns, counted.n_lacking as u64, counted.files.len() as u64)?
+        ..Finding::new(
+            FindingKind::MissingColumns,
+            counted.n_lacking as u64,
+            counted.files.len() as u64,
+        )?
     })
 }
 
@@ -794,7 +823,11 @@ fn empty_files(counted: &Counted) -> Option<Finding> {
     let n_files = counted.files.len() + counted.empty.len();
     Some(Finding {
         example_file: counted.empty.first().cloned(),
-        ..Finding::new(FindingKind::EmptyFiles, counted.empty.len() as u64, n_files as u64)?
+        ..Finding::new(
+            FindingKind::EmptyFiles,
+            counted.empty.len() as u64,
+            n_files as u64,
+        )?
     })
 }
 

@@ -37,8 +37,11 @@ impl FromStr for OtherDocument {
     /// Reads a document, also as the only one of a list.
     fn from_str(text: &str) -> Result<Self, Error> {
         let bad = |problem: String| Error::BadData { problem };
-        let value: Value = serde_json::from_str(text)
-            .map_err(|error| bad(format!("expected a project's document, found no JSON: {error}")))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| {
+            bad(format!(
+                "expected a project's document, found no JSON: {error}"
+            ))
+        })?;
         let value = match value {
             Value::Array(mut list) if list.len() == 1 => list.remove(0),
             value => value,
@@ -190,9 +193,10 @@ fn flat(document: &Map<String, Value>) -> Vec<(String, Value)> {
                 for (key, stats) in keys {
                     let stats = stats.as_object().into_iter().flatten();
                     let stats = stats.filter(|(field, _)| !LEFT_OUT.contains(&field.as_str()));
-                    fields.extend(
-                        stats.map(|(field, value)| (format!("{name}.{key}.{field}"), value.clone())),
-                    );
+                    fields
+                        .extend(stats.map(|(field, value)| {
+                            (format!("{name}.{key}.{field}"), value.clone())
+                        }));
                 }
             }
             _ => fields.push((name.clone(), value.clone())),
@@ -249,7 +253,9 @@ impl Figure {
     fn of(field: &str, value: &Value) -> Option<Self> {
         match value {
             Value::Number(_) | Value::String(_) if field.ends_with("_cost") => {
-                let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+                let text = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), str::to_owned);
                 money::pico_from_text(&text).ok().flatten().map(Self::Pico)
             }
             Value::Number(number) => number.as_f64().map(Self::Number),

@@ -150,7 +150,10 @@ impl fmt::Display for Gap {
         let n_hours = self.n_hours();
         let hours = if n_hours == 1 { "hour" } else { "hours" };
         let expected = self.expected;
-        write!(f, "no trace from {first} until {after} ({n_hours} {hours}), where about {expected:.0} should be")
+        write!(
+            f,
+            "no trace from {first} until {after} ({n_hours} {hours}), where about {expected:.0} should be"
+        )
     }
 }
 

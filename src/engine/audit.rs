@@ -251,7 +251,8 @@ impl Question<'_> {
                     for row in 0..batch.num_rows() {
                         let id = text_at(batch, Column::Id.name(), row);
                         let file = text_at(batch, Column::File.name(), row);
-                        let key = id.map(|id| Ok::<_, crate::error::Error>((project_at(batch, row)?, id)));
+                        let key = id
+                            .map(|id| Ok::<_, crate::error::Error>((project_at(batch, row)?, id)));
                         if let (Some(key), Some(file)) = (key.transpose()?, file) {
                             places.insert(key, file);
                         }
@@ -260,7 +261,10 @@ impl Question<'_> {
                 },
             )
             .await?;
-        for place in found.values_mut().filter_map(|found| found.example.as_mut()) {
+        for place in found
+            .values_mut()
+            .filter_map(|found| found.example.as_mut())
+        {
             if let (true, Some(id)) = (open(place), place.id.clone()) {
                 place.file = places.get(&(place.project, id)).cloned();
             }
@@ -327,7 +331,9 @@ impl Counts {
             let file = text_at(batch, Column::File.name(), row);
             let n = |name: &str| count_at(batch, name, row).map_or(0, i64::unsigned_abs);
             for kind in FindingKind::all() {
-                let is_silent = file.as_ref().is_some_and(|file| lacking.contains(kind, file));
+                let is_silent = file
+                    .as_ref()
+                    .is_some_and(|file| lacking.contains(kind, file));
                 if is_silent || batch.column_by_name(&plans::n_of(kind)).is_none() {
                     continue;
                 }
@@ -369,7 +375,9 @@ fn text_at(batch: &RecordBatch, name: &str, row: usize) -> Option<String> {
 }
 
 fn count_at(batch: &RecordBatch, name: &str, row: usize) -> Option<i64> {
-    let counts = batch.column_by_name(name)?.as_primitive_opt::<Int64Type>()?;
+    let counts = batch
+        .column_by_name(name)?
+        .as_primitive_opt::<Int64Type>()?;
     counts.is_valid(row).then(|| counts.value(row))
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use chrono::Weekday;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListBuilder, StringViewArray, StringViewBuilder,
-    TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, ListBuilder, StringViewArray,
+    StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::datatypes::{DataType, Int64Type, TimestampMicrosecondType};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};

@@ -303,9 +303,15 @@ mod tests {
         let kinds: Vec<FindingKind> = FindingKind::all().collect();
         let severities = kinds.iter().map(|kind| kind.severity());
         assert!(severities.is_sorted());
-        assert!(kinds.is_sorted(), "the order of the kinds is that of the table");
+        assert!(
+            kinds.is_sorted(),
+            "the order of the kinds is that of the table"
+        );
         for kind in kinds {
-            assert_eq!(kind.name().parse::<FailOn>().unwrap(), FailOn::Finding(kind));
+            assert_eq!(
+                kind.name().parse::<FailOn>().unwrap(),
+                FailOn::Finding(kind)
+            );
         }
     }
 
@@ -313,6 +319,9 @@ mod tests {
     fn an_unknown_word_says_the_nearest() {
         let error = "duplicate_id".parse::<FailOn>().unwrap_err();
         assert_eq!(error.hint().unwrap(), "did you mean duplicate_ids?");
-        assert_eq!("Pending-Old".parse::<FailOn>().unwrap(), FailOn::Finding(K::PendingOld));
+        assert_eq!(
+            "Pending-Old".parse::<FailOn>().unwrap(),
+            FailOn::Finding(K::PendingOld)
+        );
     }
 }

@@ -279,7 +279,9 @@ impl Files {
     /// The paths of the files that say nothing of a column, as they are shown.
     pub(crate) fn lacking(&self, column: Column) -> BTreeSet<String> {
         let lacking = self.files.iter().filter(|file| !file.has(column));
-        lacking.map(|file| file.path.display().to_string()).collect()
+        lacking
+            .map(|file| file.path.display().to_string())
+            .collect()
     }
 
     /// The paths of the files that have no rows, as they are shown.

@@ -143,7 +143,11 @@ mod tests {
 
     /// Monday to Friday, nine to five.
     fn office(day: i64, hour: i64) -> u64 {
-        if day % 7 < 5 && (9..17).contains(&hour) { 20 } else { 0 }
+        if day % 7 < 5 && (9..17).contains(&hour) {
+            20
+        } else {
+            0
+        }
     }
 
     #[test]
@@ -156,7 +160,10 @@ mod tests {
     #[test]
     fn a_missing_hour_and_a_missing_day_are() {
         let without = |gap: fn(i64, i64) -> bool| {
-            hours(12, move |day, hour| if gap(day, hour) { 0 } else { office(day, hour) })
+            hours(
+                12,
+                move |day, hour| if gap(day, hour) { 0 } else { office(day, hour) },
+            )
         };
         assert_eq!(
             spans(&without(|day, hour| day == 2 && hour == 11)),
@@ -172,7 +179,13 @@ mod tests {
     fn few_traces_an_hour_make_no_gap_of_an_hour_but_of_days() {
         let sparse = |day: i64, hour: i64| u64::from((day * 7 + hour) % 3 == 0);
         assert_eq!(spans(&hours(12, sparse)), []);
-        let without = hours(12, |day, hour| if (8..10).contains(&day) { 0 } else { sparse(day, hour) });
+        let without = hours(12, |day, hour| {
+            if (8..10).contains(&day) {
+                0
+            } else {
+                sparse(day, hour)
+            }
+        });
         assert_eq!(spans(&without), [(8 * 24, 10 * 24 - 1)]);
     }
 

@@ -44,12 +44,8 @@ mod tests {
             start_time: Timestamp(0),
             traces: vec![1, 2, 0, 3, 0, 0, 7],
         };
-        for (room, blocks, n_each) in [
-            (80, "██·█··█", 1),
-            (4, "█▒·█", 2),
-            (1, "▒", 7),
-            (0, "▒", 7),
-        ] {
+        for (room, blocks, n_each) in [(80, "██·█··█", 1), (4, "█▒·█", 2), (1, "▒", 7), (0, "▒", 7)]
+        {
             assert_eq!(strip(&coverage, room), (blocks.to_owned(), n_each));
         }
         assert_eq!(length(&coverage, 1), "1 hour");
