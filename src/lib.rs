@@ -601,6 +601,8 @@ pub struct Audited {
     pub skipped: Vec<SkippedFile>,
     /// What was read.
     pub read: Read,
+    /// The window that it is of.
+    pub window: Window,
     /// The first and the last start of any run of these projects, whatever the window, as far as known.
     pub span: Option<(Timestamp, Timestamp)>,
     plans: String,
@@ -637,6 +639,7 @@ pub async fn audit(
     let warnings = tallied.warnings.iter();
     let warnings = warnings.filter(|warning| !missing.contains(*warning));
     Ok(Audited {
+        window: request.window,
         audit: Audit {
             formats,
             n_files: counted.files.len() as u64,

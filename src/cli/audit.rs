@@ -57,7 +57,9 @@ impl Audit {
             });
         }
         let words = self.fail_on.iter();
-        let fail_on = words.map(|word| word.parse()).collect::<Result<Vec<FailOn>, _>>()?;
+        let fail_on = words
+            .map(|word| word.parse())
+            .collect::<Result<Vec<FailOn>, _>>()?;
         let against = self.against.as_deref().map(read).transpose()?;
         if against.is_none() && fail_on.contains(&FailOn::Difference) {
             return Err(Error::Usage {
@@ -70,13 +72,11 @@ impl Audit {
         let exit = self.question.answer(
             given,
             &question,
-            async |engine, source, request| {
-                match &against {
-                    Some(other) => {
-                        runtally::audit_against(engine, source, request, now_us, other).await
-                    }
-                    None => runtally::audit(engine, source, request, now_us).await,
+            async |engine, source, request| match &against {
+                Some(other) => {
+                    runtally::audit_against(engine, source, request, now_us, other).await
                 }
+                None => runtally::audit(engine, source, request, now_us).await,
             },
             |answer, out, format, style| {
                 is_unmet.set(fails(answer, &fail_on));
@@ -147,6 +147,7 @@ impl Answer for Audited {
             noun: "runs",
             facts: vec![found],
             read: self.read,
+            window: self.window,
             span: self.span,
             asides: Vec::new(),
             hints: Vec::new(),

@@ -111,10 +111,10 @@ pub(crate) fn of_rows(runs: LogicalPlan, old_us: i64) -> Result<LogicalPlan> {
         ),
         (
             FindingKind::CostWithoutTokens,
-            any(COSTS, |cost| cost.gt(lit(0_i64))).and(Expr::IsNotTrue(Box::new(any(
-                TOKENS,
-                |tokens| tokens.not_eq(lit(0_i64)),
-            )))),
+            any(COSTS, |cost| cost.gt(lit(0_i64)))
+                .and(Expr::IsNotTrue(Box::new(any(TOKENS, |tokens| {
+                    tokens.not_eq(lit(0_i64))
+                })))),
         ),
         (FindingKind::NegativeTokens, any(TOKENS, negative)),
         (FindingKind::NegativeCosts, any(COSTS, negative)),
@@ -220,11 +220,20 @@ pub(crate) fn with_usage() -> Vec<Column> {
 /// Runs and what may be their children → how many of those that carry usage used less than these, a row a
 /// project.
 pub(crate) fn below_children(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
+    let carried = |column: Column| format!("@carried.{}", column.name());
+    let fields = runs.schema().fields().iter();
+    let columns: Vec<Expr> = fields.map(|field| ident(field.name())).collect();
+    let copies = USAGE.map(|column| ident(column.name()).alias(carried(column)));
     let runs = LogicalPlanBuilder::new(runs)
         .filter(traces::carries_usage())?
+        .project(columns.into_iter().chain(copies))?
         .build()?;
     let own = super::own_usage(runs, children)?;
-    let negative = USAGE.map(|column| ident(column.name()).lt(lit(0_i64)));
+    // What is below zero by itself is another finding.
+    let negative = USAGE.map(|column| {
+        let own = || ident(column.name());
+        own().lt(lit(0_i64)).and(own().lt(ident(carried(column))))
+    });
     let negative = negative.into_iter().reduce(Expr::or).unwrap_or(lit(false));
     let sought = vec![(FindingKind::NegativeOwnUsage, as_count(negative)?)];
     counted(own, &[Column::SessionId], count(lit(1)), sought, vec![])

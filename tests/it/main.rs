@@ -7,6 +7,8 @@ mod support;
 #[global_allocator]
 static PEAK: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
+/// Findings of audits, and documents compared.
+mod audit;
 /// The same runs give the same bytes, however they are split and whatever the engine may use.
 mod determinism;
 /// Documents of any runs in any shape equal the naive reference's.

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bytesize::ByteSize;
 
 use super::super::grid::{Cell, Column, Grid, Row, Tone, painted};
-use super::super::text::plain_text;
+use super::super::text::{plain_text, wrapped};
 use super::super::units::{self, or_unknown};
 use super::super::{Style, markdown};
 use super::against::{self, Causes};
@@ -22,14 +22,17 @@ const DETAILS_MAX: usize = 12;
 pub(super) fn write(out: &mut dyn Write, audit: &Audit, style: &Style) -> io::Result<Vec<String>> {
     let mut left_out = Vec::new();
     title(out, "source", style)?;
+    let room = style.width.map(|width| width.saturating_sub(2));
     for fact in source(audit, style) {
-        writeln!(out, "  {fact}")?;
+        for line in wrapped(&fact, room) {
+            writeln!(out, "  {line}")?;
+        }
     }
     title(out, "\ncoverage", style)?;
     left_out.extend(projects(audit, style, Strips::Below).write(out, style)?);
     title(out, "\nfindings", style)?;
     if audit.findings.is_empty() {
-        writeln!(out, "  {}", nothing())?;
+        Grid::of_note(nothing()).write(out, style)?;
     } else {
         left_out.extend(findings(audit, Details::Below).write(out, style)?);
     }
@@ -82,7 +85,12 @@ fn source(audit: &Audit, style: &Style) -> Vec<String> {
     let span = audit.first_start_time.zip(audit.last_start_time);
     let span = span.map(|(first, last)| {
         let moment = |time| units::local_time(time, style.zone);
-        format!("starts from {} to {} ({})", moment(first), moment(last), style.zone)
+        format!(
+            "starts from {} to {} ({})",
+            moment(first),
+            moment(last),
+            style.zone
+        )
     });
     let size = format!(
         "{} in {}",
@@ -132,7 +140,10 @@ fn projects(audit: &Audit, style: &Style, strips: Strips) -> Grid {
             }
         }
     }
-    let lengths = audit.projects.iter().filter_map(|project| project.coverage.as_ref());
+    let lengths = audit
+        .projects
+        .iter()
+        .filter_map(|project| project.coverage.as_ref());
     rows.extend(lengths.clone().next().map(|_| Row::Note(LEGEND.to_owned())));
     Grid {
         columns,
