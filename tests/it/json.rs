@@ -381,6 +381,7 @@ fn a_large_file_is_read_in_its_order() {
 
 /// What is said of a file that is not in order, a row a kind.
 #[test]
+#[expect(clippy::too_many_lines, reason = "a row a kind")]
 fn what_is_wrong_is_told_with_its_place() {
     let run = dump::text(&some_runs(1), &Dump::default());
     let run = run.trim();

@@ -348,7 +348,7 @@ fn pretty(json: &str) -> String {
             is_escaped = !is_escaped && char == '\\';
             continue;
         }
-        let mut new_line = |text: &mut String, depth: usize| {
+        let new_line = |text: &mut String, depth: usize| {
             text.push('\n');
             text.push_str(&"  ".repeat(depth));
         };
