@@ -213,10 +213,10 @@ fn value(fields: &[(String, Value)], name: &str) -> Value {
 impl FieldComparison {
     fn new(field: &str, ours: Value, theirs: Value) -> Self {
         let figures = Figure::of(field, &ours).zip(Figure::of(field, &theirs));
-        let difference = figures.map(|(ours, theirs)| ours.less(theirs));
+        let difference = figures.map(|(ours, theirs)| without_noise(ours.less(theirs)));
         let relative = figures.and_then(|(ours, theirs)| {
             let (less, theirs) = (ours.less(theirs), theirs.size()?);
-            (theirs != 0.0).then(|| less / theirs)
+            (theirs != 0.0).then(|| without_noise(less / theirs))
         });
         let is_equal = match figures {
             Some((ours, theirs)) => ours.equals(theirs),
@@ -239,6 +239,11 @@ impl FieldComparison {
             causes: Vec::new(),
         }
     }
+}
+
+/// A number to twelve decimals, as many as costs have.
+fn without_noise(number: f64) -> f64 {
+    format!("{number:.12}").parse().unwrap_or(number)
 }
 
 /// A value that can be subtracted.
@@ -384,7 +389,8 @@ impl Seen {
     }
 
     fn percentile_bound(&self, class: Class, field: &FieldComparison) -> Option<Cause> {
-        let is_near = field.relative?.abs() <= BOUND && self.our_n? > EXACT;
+        let is_same = self.our_n == self.their_n && self.our_n? > EXACT;
+        let is_near = is_same && field.relative?.abs() <= BOUND;
         (class == Class::Percentile && is_near).then(|| Cause {
             kind: "percentile_bound",
             evidence: "our percentiles of more than 256 values are within 0.1 %".to_owned(),

@@ -16,7 +16,8 @@ pub(crate) use gaps::{Gap, gaps};
 
 /// An hour in microseconds.
 const HOUR_US: i64 = 3_600_000_000;
-/// A strip of hours is at most so long; a longer one is of days.
+/// A strip of hours is at most so long; a longer one is of days, and one that has traces in less than half
+/// of its hours.
 const HOURS_MAX: i64 = 31 * 24;
 
 /// What a source has, and what may be wrong with it.
@@ -161,11 +162,12 @@ impl Coverage {
     /// The traces of some hours since 1970: of all hours from the first to the last, or of their days.
     pub(crate) fn of_hours(hours: &BTreeMap<i64, u64>) -> Option<Self> {
         let (first, last) = (*hours.keys().next()?, *hours.keys().next_back()?);
-        let (every, length) = if last - first < HOURS_MAX {
-            (CoverageUnit::Hour, 1)
-        } else {
-            (CoverageUnit::Day, 24)
-        };
+        let (every, length) =
+            if last - first < HOURS_MAX && (last - first) / 2 <= i64::try_from(hours.len()).ok()? {
+                (CoverageUnit::Hour, 1)
+            } else {
+                (CoverageUnit::Day, 24)
+            };
         let first = first.div_euclid(length);
         let n_buckets = usize::try_from(last.div_euclid(length) - first).ok()? + 1;
         let mut traces = vec![0; n_buckets];
@@ -183,10 +185,18 @@ impl Coverage {
     }
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands fields over so"
+)]
 fn by_name<S: Serializer>(kind: &FindingKind, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(kind.name())
 }
 
+#[expect(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde hands fields over so"
+)]
 fn severity_by_name<S: Serializer>(severity: &Severity, to: S) -> Result<S::Ok, S::Error> {
     to.serialize_str(severity.name())
 }

@@ -96,6 +96,7 @@ const SOUGHT: [Column; 20] = [
 
 /// The files that a question looks at.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_field_names, reason = "files of runs, beside others")]
 pub(crate) struct Files {
     pub(super) files: Vec<Arc<SourceFile>>,
     pub(super) tallies: Vec<Arc<TallyFile>>,

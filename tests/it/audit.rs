@@ -125,8 +125,7 @@ fn clean_data_has_no_finding() {
     );
     assert_eq!(project.name.as_deref(), Some("support-bot"));
     let coverage = project.coverage.as_ref().unwrap();
-    assert_eq!(coverage.traces.len(), 49);
-    assert_eq!(coverage.traces.iter().sum::<u64>(), 3);
+    assert_eq!(coverage.traces, [1, 1, 1]);
 }
 
 #[test]
@@ -767,7 +766,7 @@ fn little_memory_changes_nothing() {
                 threads: std::num::NonZeroUsize::new(2),
                 memory_bytes,
             })?;
-            let source = Source::open([dir.path()], &SourceOptions::default())?;
+            let source = Source::open([dir.path().join("exports")], &SourceOptions::default())?;
             runtally::audit(&engine, &source, &request, None).await
         })
     };

@@ -73,7 +73,9 @@ fn empty(buckets: &BTreeMap<i64, u64>, length: i64, slot: impl Fn(i64) -> Slot) 
         let n = buckets.get(&bucket).copied().unwrap_or(0);
         usual.entry(slot(bucket)).or_default().push(n);
     }
-    usual.values_mut().for_each(|counts| counts.sort_unstable());
+    for counts in usual.values_mut() {
+        counts.sort_unstable();
+    }
     let after = buckets.keys().skip(1);
     let rows = buckets.keys().zip(after);
     let rows = rows.filter(|(before, after)| **after > **before + 1);

@@ -28,13 +28,6 @@ const VALUE_MAX: usize = 40;
 /// The least room for the name of a field.
 const FIELD_MIN: usize = 24;
 
-/// Where the causes of a difference are.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Causes {
-    Below,
-    Beside,
-}
-
 /// Writes the header and a row a field.
 pub(super) fn write_csv(
     out: &mut dyn Write,
@@ -44,7 +37,10 @@ pub(super) fn write_csv(
     let mut csv = ::csv::Writer::from_writer(out);
     csv.write_record(HEADER)?;
     for field in &comparison.fields {
-        let text = |value: &Value| Ok::<_, io::Error>(cell_text(&text(value)?, style.terminal));
+        let text = |value: &Value| match value {
+            Value::Null => Ok::<_, io::Error>(String::new()),
+            value => Ok(cell_text(&text(value)?, style.terminal)),
+        };
         csv.write_record([
             cell_text(&field.field, style.terminal),
             verdict(field.verdict).to_owned(),
@@ -68,45 +64,43 @@ pub(super) fn title(comparison: &Comparison) -> String {
     format!("documents: {n_equal} fields equal, {n_different} different")
 }
 
-/// The fields, a row each; what is equal is faint.
-pub(super) fn grid(comparison: &Comparison, place: Causes, style: &Style) -> Grid {
-    let room = style.width.filter(|_| place == Causes::Below);
-    let room = room.map_or(VALUE_MAX, |width| width.saturating_sub(FIELD_MIN + 6) / 2);
+/// The fields, a row each; what is equal is faint. Everything of them, or what a width has room for.
+pub(super) fn grid(comparison: &Comparison, width: Option<usize>) -> Grid {
+    let room = width.map_or(VALUE_MAX, |width| width.saturating_sub(FIELD_MIN + 6) / 2);
     let room = room.clamp(VALUE_MIN, VALUE_MAX);
     let column = |name: &'static str, expendable| Column::new(name, "", name, "", expendable);
-    let mut columns = vec![
-        column("field", 0),
-        column("ours", 0),
-        column("theirs", 0),
-        column("difference", 1),
-        column("relative", 2),
-    ];
-    columns.extend((place == Causes::Beside).then(|| Column {
+    let cause = Column {
         left: true,
-        ..column("causes", 0)
-    }));
-    let mut rows = Vec::new();
-    for field in &comparison.fields {
-        let mut cells = cells(field, room);
-        let causes = causes(field);
-        match place {
-            Causes::Beside => {
-                cells.push(causes.join("; ").into());
-                rows.push(Row::Cells(cells));
-            }
-            Causes::Below => {
-                rows.push(Row::Cells(cells));
-                rows.extend(causes.into_iter().map(Row::Note));
-            }
-        }
-    }
+        ..column("likely cause", 1)
+    };
+    let fields = comparison.fields.iter();
     Grid {
-        columns,
-        rows,
+        columns: vec![
+            column("field", 0),
+            column("ours", 0),
+            column("theirs", 0),
+            column("difference", 3),
+            column("relative", 2),
+            cause,
+        ],
+        rows: fields.map(|field| Row::Cells(cells(field, room))).collect(),
         indent: "  ",
         least: FIELD_MIN,
         ..Grid::default()
     }
+}
+
+/// What speaks for the causes that are named, a sentence each.
+pub(super) fn evidence(comparison: &Comparison) -> Vec<String> {
+    let causes = comparison.fields.iter().flat_map(|field| &field.causes);
+    let mut sentences: Vec<String> = Vec::new();
+    for cause in causes {
+        let sentence = plain_text(&format!("{}: {}", cause.kind, cause.evidence)).into_owned();
+        if !sentences.contains(&sentence) {
+            sentences.push(sentence);
+        }
+    }
+    sentences
 }
 
 fn cells(field: &FieldComparison, room: usize) -> Vec<Cell> {
@@ -131,23 +125,18 @@ fn cells(field: &FieldComparison, room: usize) -> Vec<Cell> {
         short(&field.theirs),
         difference,
         field.relative.map(relative).unwrap_or_default(),
+        causes(field).join(", "),
     ];
     cells.map(|text| Cell::new(text, tone)).to_vec()
 }
 
-/// The causes, a sentence each; where none is known, that.
-fn causes(field: &FieldComparison) -> Vec<String> {
-    if field.verdict == Verdict::Equal {
-        return Vec::new();
+/// The names of the causes of a difference; where none fits, that.
+fn causes(field: &FieldComparison) -> Vec<&'static str> {
+    match field.causes.as_slice() {
+        [] if field.verdict == Verdict::Equal => Vec::new(),
+        [] => vec!["unknown"],
+        causes => causes.iter().map(|cause| cause.kind).collect(),
     }
-    let causes = field.causes.iter();
-    let mut causes: Vec<String> = causes
-        .map(|cause| plain_text(&format!("{}: {}", cause.kind, cause.evidence)).into_owned())
-        .collect();
-    if causes.is_empty() {
-        causes.push("no known cause fits".to_owned());
-    }
-    causes
 }
 
 fn verdict(verdict: Verdict) -> &'static str {

@@ -8,13 +8,15 @@ use super::super::grid::{Cell, Column, Grid, Row, Tone, painted};
 use super::super::text::{plain_text, wrapped};
 use super::super::units::{self, or_unknown};
 use super::super::{Style, markdown};
-use super::against::{self, Causes};
+use super::against;
 use super::strip::{LEGEND, length, strip};
 use crate::document::{Audit, AuditedProject, Finding};
 use crate::request::{FindingKind, Severity};
 
 /// Room for a strip where there is no limit.
 const STRIP: usize = 96;
+/// The longest name of a kind.
+const KIND: usize = 25;
 /// As many details of a finding are shown.
 const DETAILS_MAX: usize = 12;
 
@@ -38,7 +40,10 @@ pub(super) fn write(out: &mut dyn Write, audit: &Audit, style: &Style) -> io::Re
     }
     if let Some(comparison) = &audit.against {
         title(out, &format!("\n{}", against::title(comparison)), style)?;
-        left_out.extend(against::grid(comparison, Causes::Below, style).write(out, style)?);
+        left_out.extend(against::grid(comparison, style.width).write(out, style)?);
+        for sentence in against::evidence(comparison) {
+            Grid::of_note(sentence).write(out, style)?;
+        }
     }
     Ok(left_out)
 }
@@ -61,7 +66,11 @@ pub(super) fn write_markdown(out: &mut dyn Write, audit: &Audit, style: &Style) 
         return Ok(());
     };
     writeln!(out, "\n## {}\n", against::title(comparison))?;
-    markdown::table(out, &against::grid(comparison, Causes::Beside, style))
+    markdown::table(out, &against::grid(comparison, None))?;
+    for sentence in against::evidence(comparison) {
+        markdown::note(out, &sentence)?;
+    }
+    Ok(())
 }
 
 fn title(out: &mut dyn Write, text: &str, style: &Style) -> io::Result<()> {
@@ -219,6 +228,7 @@ fn findings(audit: &Audit, details: Details) -> Grid {
         columns,
         rows,
         indent: "  ",
+        least: KIND,
         ..Grid::default()
     }
 }
