@@ -40,8 +40,8 @@ pub(super) struct Audit {
     #[arg(long, value_name = "KIND", value_delimiter = ',', help_heading = AUDIT)]
     fail_on: Vec<String>,
 
-    /// A document of the service's, GET /sessions/{id}?include_stats=true: ours is shown beside it, with the
-    /// likely causes of each difference. For the only project, or that of -p.
+    /// A document of the service's, as its own endpoint answers it with statistics: ours is shown beside it,
+    /// with the likely causes of each difference. For the only project, or that of -p.
     #[arg(long, value_name = "FILE", help_heading = AUDIT)]
     against: Option<PathBuf>,
 }

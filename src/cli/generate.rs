@@ -128,7 +128,6 @@ impl Generate {
             own_only_roots: self.own_only_roots,
             files_per_day: self.files_per_day,
             pending_share: self.pending_share,
-            ..Options::default()
         };
         let summary = generate::generate(&self.dir, &options).map_err(wrong)?;
         say(&format!(
