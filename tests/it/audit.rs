@@ -60,17 +60,23 @@ fn counts(audit: &Audit) -> Counts {
 /// Three traces of a root and what it called, one a day, with all their usage.
 fn clean() -> Vec<Run> {
     let mut runs = Vec::new();
-    for number in 0..3 {
+    for number in 0..3_i32 {
         let start = FIRST_MIDNIGHT_US + i64::from(number) * DAY_US + 9 * HOUR_US;
-        let mut root =
-            Run::completed_root(u64::from(2 * number as u32), start, start + 5 * SECOND_US);
+        let mut root = Run::completed_root(
+            u64::from(2 * number.unsigned_abs()),
+            start,
+            start + 5 * SECOND_US,
+        );
         root.first_token_us = Some(start + SECOND_US);
         root.extra = Some(r#"{"metadata": {"user": "u1"}}"#.to_owned());
         root.feedback_stats = Some(r#"{"score": {"n": 1, "avg": 1.0}}"#.to_owned());
         root.trace_tier = Some("shortlived".to_owned());
         used(&mut root, 10, 6, "0.0016");
-        let mut child =
-            Run::completed_root(u64::from(2 * number as u32 + 1), start, start + SECOND_US);
+        let mut child = Run::completed_root(
+            u64::from(2 * number.unsigned_abs() + 1),
+            start,
+            start + SECOND_US,
+        );
         child.trace_id = root.trace_id;
         child.parent_run_id = Some(root.id);
         child.is_root = Some(false);
@@ -161,7 +167,8 @@ fn what_is_generated_has_no_finding() {
 
 #[test]
 fn what_rows_say_by_themselves_is_found() {
-    let cases: [(Kind, fn(&mut Run)); 12] = [
+    type Change = fn(&mut Run);
+    let cases: [(Kind, Change); 12] = [
         (Kind::EndBeforeStart, |run| {
             run.end_us = Some(run.start_us - 1);
             run.first_token_us = None;
@@ -187,16 +194,16 @@ fn what_rows_say_by_themselves_is_found() {
             run.status = Some("pending".to_owned());
         }),
         (Kind::UnreadableExtra, |run| {
-            run.extra = Some("{\"metadata\": ".to_owned())
+            run.extra = Some("{\"metadata\": ".to_owned());
         }),
         (Kind::UnreadableExtra, |run| {
-            run.extra = Some("[]".to_owned())
+            run.extra = Some("[]".to_owned());
         }),
         (Kind::UnreadableFeedbackStats, |run| {
             run.feedback_stats = Some("{\"score\": {\"n\": -1}}".to_owned());
         }),
         (Kind::UnreadableFeedbackStats, |run| {
-            run.feedback_stats = Some("oops".to_owned())
+            run.feedback_stats = Some("oops".to_owned());
         }),
     ];
     for (kind, change) in cases {
@@ -589,7 +596,7 @@ fn the_likely_causes_are_named() {
         &Shape::default(),
     );
     let missing = against(holed.path(), |theirs| {
-        theirs["run_count"] = json!(6 * 24 * 20)
+        theirs["run_count"] = json!(6 * 24 * 20);
     });
     assert_eq!(causes(&missing, "run_count"), ["missing_hours"]);
 
