@@ -30,8 +30,8 @@ impl Gap {
         u64::try_from(self.last_hour - self.first_hour + 1).unwrap_or(0)
     }
 
-    fn contains(&self, other: &Self) -> bool {
-        self.first_hour <= other.first_hour && other.last_hour <= self.last_hour
+    fn meets(&self, other: &Self) -> bool {
+        self.first_hour <= other.last_hour && other.first_hour <= self.last_hour
     }
 }
 
@@ -46,8 +46,7 @@ pub(crate) fn gaps(hours: &BTreeMap<i64, u64>) -> Vec<Gap> {
     });
     // Of a project with few traces an hour says nothing, but a day may.
     for gap in empty(&days, 24, |day| (is_weekend(day), 0)) {
-        if !gaps.iter().any(|other| other.contains(&gap)) {
-            gaps.retain(|other| !gap.contains(other));
+        if !gaps.iter().any(|other| other.meets(&gap)) {
             gaps.push(gap);
         }
     }
@@ -113,13 +112,10 @@ fn median(sorted: &[u64]) -> f64 {
     if sorted.len() < OTHERS_MIN {
         return 0.0;
     }
-    let at = |place: usize| sorted.get(place).map_or(0.0, |n| *n as f64);
-    let half = sorted.len() / 2;
-    if sorted.len() % 2 == 1 {
-        at(half)
-    } else {
-        f64::midpoint(at(half - 1), at(half))
-    }
+    // Of two in the middle the lesser: what is there on every other day is not usual.
+    sorted
+        .get((sorted.len() - 1) / 2)
+        .map_or(0.0, |n| *n as f64)
 }
 
 #[cfg(test)]
