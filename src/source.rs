@@ -1,4 +1,4 @@
-//! Source: where runs lie.
+//! Source: where runs lie, or what is left of them.
 //!
 //! [`Source::open`] lists files and reads the side files; it knows projects by name. Opening the footers
 //! of the files that a question needs gives [`Files`], from which plans over their runs are made.
@@ -41,7 +41,7 @@ pub(crate) use scan::{Facts, FileFacts, Files, MissingColumn, Wanted, no_project
 /// How many projects an error shows.
 const SHOWN: usize = 8;
 
-/// Files of runs, with what the side files say of their projects.
+/// Files of runs and of tallies, with what the side files say of their projects.
 #[derive(Debug)]
 pub struct Source {
     listed: Vec<Listed>,

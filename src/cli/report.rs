@@ -23,9 +23,10 @@ pub(super) fn error(error: &Error, as_json: bool) {
             object["error"]["at"] = json!(wrong.at());
         }
         let path = match error {
-            Error::BadInput { path, .. } | Error::NoInput { path, .. } | Error::Io { path, .. } => {
-                Some(path)
-            }
+            Error::BadInput { path, .. }
+            | Error::NoInput { path, .. }
+            | Error::Tallies { path, .. }
+            | Error::Io { path, .. } => Some(path),
             _ => None,
         };
         if let Some(path) = path {
@@ -150,6 +151,7 @@ fn kind(error: &Error) -> &'static str {
         Error::AmbiguousProject { .. } => "ambiguous_project",
         Error::NoInput { .. } => "no_input",
         Error::BadInput { .. } => "bad_input",
+        Error::Tallies { .. } => "tallies",
         Error::NothingLeft { .. } => "nothing_left",
         Error::SideFile(_) => "bad_side_file",
         Error::BadData { .. } => "bad_data",

@@ -27,6 +27,7 @@ use super::scan::{Facts, Files, Wanted, union};
 use crate::error::{Error, Result, quoted};
 use crate::request::{Every, Key, Population, Request, Usage, Window};
 use crate::runs;
+use crate::tally::feedback::Feedback;
 use crate::tally::{self, TallyColumn};
 use fit::Cut;
 
@@ -280,6 +281,13 @@ impl TallyFile {
             let column = TallyColumn::named(name);
             column.ok_or_else(|| unreadable(format!("no column is called {}", quoted(name))))
         });
+        for feedback in made
+            .projects
+            .values()
+            .filter_map(|told| told.feedback.as_ref())
+        {
+            Feedback::from_bytes(feedback).map_err(|error| unreadable(error.to_string()))?;
+        }
         let mut file = Self {
             window: window.map_err(|error| unreadable(error.to_string()))?,
             every: every.map_err(unreadable)?,

@@ -104,7 +104,8 @@ fn rows(file: &Path) -> RecordBatch {
 }
 
 fn assert_same_rows(actual: &RecordBatch, expected: &RecordBatch) {
-    assert_eq!(actual.schema(), expected.schema());
+    // What they were made from may differ in files of which nothing is taken.
+    assert_eq!(actual.schema().fields(), expected.schema().fields());
     let names = actual.schema();
     let columns = actual.columns().iter().zip(expected.columns());
     for (field, (actual, expected)) in names.fields().iter().zip(columns) {

@@ -15,7 +15,7 @@ use crate::tally::{self, TallyColumn};
 use crate::time::format_time;
 
 /// In more spans of time than this a file is not looked through.
-const SPANS_MAX: usize = 4_000_000;
+const SPANS_MAX: usize = 1_000_000;
 
 const ASK_RUNS: &str = "the files of runs that it was made from can answer it";
 const AGREE: &str = "ask of one of them at a time, or make them in the same way";

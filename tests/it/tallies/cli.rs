@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::cli::{answer, exports, refusal};
+use crate::cli::{answer, exports, refusal, runtally};
 
 const STORE: [&str; 5] = ["stats", "exports", "-q", "--with-sketches", "-o"];
 
@@ -153,6 +154,66 @@ fn what_cannot_be_told_is_refused() {
         1,
     );
     assert!(said.contains("--feedback"), "{said}");
+}
+
+/// A program is told which file it is, and what it could do.
+#[test]
+fn refusals_are_told_to_programs() {
+    let dir = stored(1);
+    let args = ["list", "tallies", "--facets", "--json"];
+    let output = runtally(dir.path(), &args);
+    let error: Value = serde_json::from_str(&output.stderr).unwrap();
+    assert_eq!(output.code, Some(1));
+    assert_eq!(error["error"]["kind"], "tallies");
+    assert_eq!(error["error"]["path"], "tallies/a.parquet");
+    assert!(error["error"]["hint"].is_string());
+}
+
+/// The feedback of records goes into the file, that on the project itself too; it is not mixed with that
+/// of the runs.
+#[test]
+fn feedback_of_records_is_kept() {
+    let (dir, projects) = exports(2);
+    let id = projects[0].id;
+    let shown = answer(
+        dir.path(),
+        &[
+            "runs",
+            "exports",
+            "-p",
+            &id.to_string(),
+            "-f",
+            "jsonl",
+            "-q",
+        ],
+    );
+    let run: Value = serde_json::from_str(shown.lines().next().unwrap()).unwrap();
+    let records = json!([
+        {"run_id": run["id"], "key": "helpful", "score": 0.25},
+        {"run_id": null, "session_id": id, "key": "whole", "score": 1},
+    ]);
+    fs::write(dir.path().join("records.json"), records.to_string()).unwrap();
+    let records = ["--feedback", "records.json"];
+    store(dir.path(), "records.parquet", &records);
+    store(
+        dir.path(),
+        "early.parquet",
+        &[&records[..], &["--until", "2026-10-31"]].concat(),
+    );
+    store(
+        dir.path(),
+        "late.parquet",
+        &[&records[..], &["--since", "2026-10-31"]].concat(),
+    );
+    store(dir.path(), "own.parquet", &["--since", "2026-10-31"]);
+    let names = ["-q", "--projects", "exports/sessions.json"];
+    let ask = |sources: &[&str]| answer(dir.path(), &[&["list"], sources, &names].concat());
+    let expected = ask(&["exports", "--feedback", "records.json"]);
+    assert!(expected.contains("whole"), "{expected}");
+    assert_eq!(ask(&["records.parquet"]), expected);
+    assert_eq!(ask(&["early.parquet", "late.parquet"]), expected);
+    let said = refusal(dir.path(), &["list", "early.parquet", "own.parquet"], 1);
+    assert!(said.contains("one has the feedback of records"), "{said}");
 }
 
 #[test]
