@@ -42,11 +42,21 @@ struct Kept {
     dir: Option<tempfile::TempDir>,
     n_tables: usize,
     /// By the path of the JSON file.
-    tables: BTreeMap<PathBuf, Result<Arc<Spooled>, String>>,
+    tables: BTreeMap<PathBuf, Result<Found, String>>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Parquet,
+    /// JSON, of which a table was made.
+    Table(Arc<Spooled>),
+    /// What was computed of runs, and was written to where they are.
+    Figures,
 }
 
 /// What became of a file: its table, or what is wrong with it.
-type Made = (PathBuf, Result<Arc<Spooled>, String>);
+type Made = (PathBuf, Result<Found, String>);
 
 /// A JSON file as a table.
 #[derive(Debug)]
@@ -77,12 +87,12 @@ pub(super) struct Reading {
 }
 
 impl Spools {
-    /// Makes tables of files, each once; none for those that are not JSON.
+    /// Makes tables of files, each once.
     pub(super) async fn of(
         &self,
         files: &[Listed],
         reading: &Reading,
-    ) -> Result<Vec<Result<Option<Arc<Spooled>>, SkippedFile>>> {
+    ) -> Result<Vec<Result<Found, SkippedFile>>> {
         let jobs = self.jobs(files, reading)?;
         let (large, small): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| job.size >= SMALL_BYTES);
@@ -101,12 +111,13 @@ impl Spools {
                 problem: problem.clone(),
             };
             match kept.tables.get(&file.canonical) {
-                None => Ok(None),
+                None => Ok(Found::Parquet),
                 Some(Err(problem)) => Err(bad(problem)),
-                Some(Ok(spooled)) => match &spooled.left_out {
-                    Some(problem) if spooled.n_rows == 0 => Err(bad(problem)),
-                    _ => Ok(Some(Arc::clone(spooled))),
+                Some(Ok(Found::Table(table))) if table.n_rows == 0 => match &table.left_out {
+                    Some(problem) => Err(bad(problem)),
+                    None => Ok(Found::Table(Arc::clone(table))),
                 },
+                Some(Ok(found)) => Ok(found.clone()),
             }
         });
         Ok(spooled.collect())
@@ -127,7 +138,8 @@ impl Spools {
         let mut jobs = Vec::new();
         for file in files {
             match kept.tables.get(&file.canonical) {
-                Some(Ok(spooled)) if spooled.n_columns >= n_columns => continue,
+                Some(Ok(Found::Table(spooled))) if spooled.n_columns >= n_columns => continue,
+                Some(Ok(Found::Figures)) => continue,
                 Some(_) if file.form == Form::Stream => {
                     let problem = "it was read before, and can be read only once".to_owned();
                     return Err(Error::BadInput {
@@ -221,7 +233,8 @@ fn is_json(file: &Listed) -> bool {
 fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<Vec<Made>> {
     let made = |job: &Job, n_threads: usize| -> Result<Made> {
         let spooled = match job.run(reading, n_threads, is_awaited) {
-            Ok(spooled) => Ok(Arc::new(spooled)),
+            Ok(Some(spooled)) => Ok(Found::Table(Arc::new(spooled))),
+            Ok(None) => Ok(Found::Figures),
             Err(Error::BadInput { problem, .. }) => Err(problem),
             Err(error) => return Err(error),
         };
@@ -305,8 +318,13 @@ struct Encoded {
     first_left_out: Option<Fault>,
 }
 
+/// What is said of a file that is named itself.
+const FIGURES: &str = "expected runs, found figures that were computed of runs";
+
 /// Why a table was not made.
 enum Stop {
+    /// The first value is one of figures.
+    Figures,
     Broken(Broken),
     Table(ParquetError),
 }
@@ -318,7 +336,12 @@ impl From<ParquetError> for Stop {
 }
 
 impl Job {
-    fn run(&self, reading: &Reading, n_threads: usize, is_awaited: &AtomicBool) -> Result<Spooled> {
+    fn run(
+        &self,
+        reading: &Reading,
+        n_threads: usize,
+        is_awaited: &AtomicBool,
+    ) -> Result<Option<Spooled>> {
         let unreadable = |error: io::Error| self.bad(format!("it cannot be read: {error}"));
         let input: Box<dyn Read + Send> = match self.form {
             Form::Stream => Box::new(io::stdin()),
@@ -349,7 +372,13 @@ impl Job {
             n_threads,
             &mut sum,
         );
+        if let Err(Stop::Figures) = made
+            && self.form == Form::Json
+        {
+            return Ok(None);
+        }
         made.map_err(|stop| match stop {
+            Stop::Figures => self.bad(FIGURES.to_owned()),
             Stop::Broken(Broken::Fault(fault)) => self.bad(told(&fault, packing)),
             Stop::Broken(Broken::Io(error)) if packing == Packing::None => unreadable(error),
             Stop::Broken(Broken::Io(error)) => self.bad(format!("it cannot be unpacked: {error}")),
@@ -364,7 +393,7 @@ impl Job {
         }
         let absent = COLUMNS.iter().take(self.n_columns).enumerate();
         let absent = absent.filter(|(bit, _)| sum.present & (1 << bit) == 0);
-        Ok(Spooled {
+        Ok(Some(Spooled {
             table: self.table.clone(),
             absent: absent.map(|(_, (name, _))| *name).collect(),
             left_out: sum.first_left_out.map(|fault| {
@@ -383,7 +412,7 @@ impl Job {
             canonical: self.canonical.clone(),
             n_rows: sum.n_rows,
             n_columns: self.n_columns,
-        })
+        }))
     }
 
     /// Whether its name says that it has a run a line: there need be none.
@@ -547,6 +576,8 @@ fn encoded(
     skips: bool,
     encoder: &Encoder,
 ) -> std::result::Result<Encoded, Stop> {
+    // After the mark that a text may begin with.
+    let begins = block.offset <= 3;
     let mut rows = Rows::new(n_columns);
     let mut reader = Reader::new(n_columns);
     let mut n_left_out = 0;
@@ -584,6 +615,7 @@ fn encoded(
                 rows.add(&run);
                 Ok(())
             }
+            Err(wrong) if wrong.is_figures && begins && rows.n == 0 => Err(Stop::Figures),
             Err(wrong) => leave_out(begin + wrong.at, wrong.problem),
         })
     };

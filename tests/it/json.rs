@@ -733,3 +733,30 @@ fn formats_are_listed() {
     assert_eq!(json[0]["name"], "langsmith");
     assert_eq!(json[0]["columns"][0]["from"][0], "id");
 }
+
+/// What the program writes next to the runs is not read as runs; named itself, it is refused.
+#[test]
+fn answers_among_runs_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    dump::write(dir.path(), &some_runs(8), &Dump::default());
+    let before = answer(dir.path(), &["list", "."]);
+    for (args, file) in [
+        (&["show", "."][..], "show.json"),
+        (&["list", "."], "list.json"),
+        (&["list", ".", "-f", "jsonl"], "list.jsonl"),
+        (&["runs", "."], "runs.json"),
+        (&["stats", "."], "stats.json"),
+        (&["audit", "."], "audit.json"),
+    ] {
+        let output = answer(
+            dir.path(),
+            &[args, &["--json"][..usize::from(args.len() < 3)]].concat(),
+        );
+        fs::write(dir.path().join(file), output).unwrap();
+        assert_eq!(answer(dir.path(), &["list", "."]), before, "{file}");
+        let refused = crate::cli::refusal(dir.path(), &["list", file], 1);
+        let said =
+            format!("error: {file}: expected runs, found figures that were computed of runs");
+        assert!(refused.starts_with(&said), "{refused}");
+    }
+}
