@@ -22,7 +22,7 @@ use std::thread;
 use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use datafusion::parquet::errors::ParquetError;
 
-use super::listing::{Form, Listed};
+use super::listing::{self, Form, Listed};
 use crate::error::{Error, Result, SkippedFile};
 use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
 use run::{COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
@@ -30,6 +30,9 @@ use table::{Encoder, Rows, Table};
 
 /// Files of fewer bytes are read by one thread each, several at a time.
 const SMALL_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
+/// What Parquet begins with.
+const PARQUET: &[u8] = b"PAR1";
 
 /// The JSON files of a source as tables, for as long as the source lives.
 #[derive(Debug, Default)]
@@ -101,8 +104,11 @@ impl Spools {
                 continue;
             }
             let made = self.make(jobs, reading).await?;
-            let mut kept = self.kept();
-            kept.tables.extend(made);
+            let is_bad = made.iter().any(|(_, made)| made.is_err());
+            self.kept().tables.extend(made);
+            if is_bad && !reading.skips {
+                break;
+            }
         }
         let kept = self.kept();
         let spooled = files.iter().map(|file| {
@@ -214,7 +220,7 @@ struct Job {
     n_columns: usize,
 }
 
-/// Whether a file holds JSON: by its name, else by how it begins. One that cannot be read is none.
+/// Whether a file holds JSON: where it is named itself, by how it begins, else by its name.
 fn is_json(file: &Listed) -> bool {
     match file.form {
         Form::Parquet => return false,
@@ -223,10 +229,14 @@ fn is_json(file: &Listed) -> bool {
     }
     let mut first = Vec::new();
     let opened = File::open(&file.canonical);
-    let read = opened.and_then(|opened| opened.take(64).read_to_end(&mut first));
+    // What cannot be read is an error wherever it is tried again.
+    let _ = opened.and_then(|opened| opened.take(64).read_to_end(&mut first));
     let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first);
-    let is_text = matches!(text.trim_ascii_start(), [b'{' | b'[', ..]);
-    read.is_ok() && (is_text || Packing::of(&first) != Packing::None)
+    match text.trim_ascii_start() {
+        [b'{' | b'[', ..] => true,
+        _ if first.starts_with(PARQUET) => false,
+        _ => Packing::of(&first) != Packing::None || listing::is_json(&file.path),
+    }
 }
 
 /// Makes several tables, large ones one after the other.
@@ -244,10 +254,16 @@ fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<V
         .iter()
         .all(|job| job.size < SMALL_BYTES && job.form != Form::Stream);
     if !are_small || jobs.len() == 1 {
-        return jobs
-            .iter()
-            .map(|job| made(job, reading.n_threads))
-            .collect();
+        let mut all = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let one = made(job, reading.n_threads)?;
+            let is_bad = one.1.is_err();
+            all.push(one);
+            if is_bad && !reading.skips {
+                break;
+            }
+        }
+        return Ok(all);
     }
     let n_each = jobs.len().div_ceil(reading.n_threads.max(1));
     thread::scope(|scope| {
@@ -357,7 +373,7 @@ impl Job {
         );
         let first = input.fill_buf().map_err(unreadable)?;
         let packing = Packing::of(first);
-        if first.starts_with(b"PAR1") {
+        if first.starts_with(PARQUET) {
             return Err(self.bad("Parquet is read from files only, JSON was expected".to_owned()));
         }
         let input: Box<dyn Read + Send + '_> = match packing {

@@ -534,6 +534,8 @@ fn what_is_wrong_is_told_with_its_place() {
         );
         assert!(output.stderr.contains(said), "{kind}: {}", output.stderr);
         assert!(output.stderr.len() < 1_000, "{kind}: {}", output.stderr);
+        let named = crate::cli::runtally(dir.path(), &["list", &format!("alone/{name}")]);
+        assert_eq!(named.stderr, output.stderr, "{kind}");
         let output = crate::cli::runtally(dir.path(), &["list", "both", "--on-error", "skip"]);
         assert_eq!(output.code, Some(4), "{kind}: {}", output.stderr);
         assert!(
