@@ -30,6 +30,7 @@ use crate::error::{Error, Result, SkippedFile};
 use crate::request::Projects;
 use crate::runs::Column;
 use file::{Assumed, Opened};
+use json::Found;
 use listing::Listed;
 use projects::{FeedbackRecord, Project};
 
@@ -297,7 +298,9 @@ impl Source {
         let mut readable = Vec::with_capacity(candidates.len());
         for (listed, spooled) in candidates.into_iter().zip(spooled) {
             match spooled {
-                Ok(spooled) => readable.push((listed, spooled)),
+                Ok(Found::Parquet) => readable.push((listed, None)),
+                Ok(Found::Table(table)) => readable.push((listed, Some(table))),
+                Ok(Found::Figures) => {}
                 Err(file) if self.skips_bad_files() => skipped.push(file),
                 Err(SkippedFile { path, problem }) => {
                     return Err(Error::BadInput { path, problem });

@@ -22,7 +22,7 @@ use std::thread;
 use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use datafusion::parquet::errors::ParquetError;
 
-use super::listing::{Form, Listed};
+use super::listing::{self, Form, Listed};
 use crate::error::{Error, Result, SkippedFile};
 use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
 use run::{COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
@@ -30,6 +30,9 @@ use table::{Encoder, Rows, Table};
 
 /// Files of fewer bytes are read by one thread each, several at a time.
 const SMALL_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
+/// What Parquet begins with.
+const PARQUET: &[u8] = b"PAR1";
 
 /// The JSON files of a source as tables, for as long as the source lives.
 #[derive(Debug, Default)]
@@ -42,11 +45,21 @@ struct Kept {
     dir: Option<tempfile::TempDir>,
     n_tables: usize,
     /// By the path of the JSON file.
-    tables: BTreeMap<PathBuf, Result<Arc<Spooled>, String>>,
+    tables: BTreeMap<PathBuf, Result<Found, String>>,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub(super) enum Found {
+    Parquet,
+    /// JSON, of which a table was made.
+    Table(Arc<Spooled>),
+    /// What was computed of runs, and was written to where they are.
+    Figures,
 }
 
 /// What became of a file: its table, or what is wrong with it.
-type Made = (PathBuf, Result<Arc<Spooled>, String>);
+type Made = (PathBuf, Result<Found, String>);
 
 /// A JSON file as a table.
 #[derive(Debug)]
@@ -77,12 +90,12 @@ pub(super) struct Reading {
 }
 
 impl Spools {
-    /// Makes tables of files, each once; none for those that are not JSON.
+    /// Makes tables of files, each once.
     pub(super) async fn of(
         &self,
         files: &[Listed],
         reading: &Reading,
-    ) -> Result<Vec<Result<Option<Arc<Spooled>>, SkippedFile>>> {
+    ) -> Result<Vec<Result<Found, SkippedFile>>> {
         let jobs = self.jobs(files, reading)?;
         let (large, small): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| job.size >= SMALL_BYTES);
@@ -91,8 +104,11 @@ impl Spools {
                 continue;
             }
             let made = self.make(jobs, reading).await?;
-            let mut kept = self.kept();
-            kept.tables.extend(made);
+            let is_bad = made.iter().any(|(_, made)| made.is_err());
+            self.kept().tables.extend(made);
+            if is_bad && !reading.skips {
+                break;
+            }
         }
         let kept = self.kept();
         let spooled = files.iter().map(|file| {
@@ -101,12 +117,13 @@ impl Spools {
                 problem: problem.clone(),
             };
             match kept.tables.get(&file.canonical) {
-                None => Ok(None),
+                None => Ok(Found::Parquet),
                 Some(Err(problem)) => Err(bad(problem)),
-                Some(Ok(spooled)) => match &spooled.left_out {
-                    Some(problem) if spooled.n_rows == 0 => Err(bad(problem)),
-                    _ => Ok(Some(Arc::clone(spooled))),
+                Some(Ok(Found::Table(table))) if table.n_rows == 0 => match &table.left_out {
+                    Some(problem) => Err(bad(problem)),
+                    None => Ok(Found::Table(Arc::clone(table))),
                 },
+                Some(Ok(found)) => Ok(found.clone()),
             }
         });
         Ok(spooled.collect())
@@ -127,7 +144,8 @@ impl Spools {
         let mut jobs = Vec::new();
         for file in files {
             match kept.tables.get(&file.canonical) {
-                Some(Ok(spooled)) if spooled.n_columns >= n_columns => continue,
+                Some(Ok(Found::Table(spooled))) if spooled.n_columns >= n_columns => continue,
+                Some(Ok(Found::Figures)) => continue,
                 Some(_) if file.form == Form::Stream => {
                     let problem = "it was read before, and can be read only once".to_owned();
                     return Err(Error::BadInput {
@@ -202,7 +220,7 @@ struct Job {
     n_columns: usize,
 }
 
-/// Whether a file holds JSON: by its name, else by how it begins. One that cannot be read is none.
+/// Whether a file holds JSON: where it is named itself, by how it begins, else by its name.
 fn is_json(file: &Listed) -> bool {
     match file.form {
         Form::Parquet => return false,
@@ -211,17 +229,22 @@ fn is_json(file: &Listed) -> bool {
     }
     let mut first = Vec::new();
     let opened = File::open(&file.canonical);
-    let read = opened.and_then(|opened| opened.take(64).read_to_end(&mut first));
+    // What cannot be read is an error wherever it is tried again.
+    let _ = opened.and_then(|opened| opened.take(64).read_to_end(&mut first));
     let text = first.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&first);
-    let is_text = matches!(text.trim_ascii_start(), [b'{' | b'[', ..]);
-    read.is_ok() && (is_text || Packing::of(&first) != Packing::None)
+    match text.trim_ascii_start() {
+        [b'{' | b'[', ..] => true,
+        _ if first.starts_with(PARQUET) => false,
+        _ => Packing::of(&first) != Packing::None || listing::is_json(&file.path),
+    }
 }
 
 /// Makes several tables, large ones one after the other.
 fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<Vec<Made>> {
     let made = |job: &Job, n_threads: usize| -> Result<Made> {
         let spooled = match job.run(reading, n_threads, is_awaited) {
-            Ok(spooled) => Ok(Arc::new(spooled)),
+            Ok(Some(spooled)) => Ok(Found::Table(Arc::new(spooled))),
+            Ok(None) => Ok(Found::Figures),
             Err(Error::BadInput { problem, .. }) => Err(problem),
             Err(error) => return Err(error),
         };
@@ -231,10 +254,16 @@ fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<V
         .iter()
         .all(|job| job.size < SMALL_BYTES && job.form != Form::Stream);
     if !are_small || jobs.len() == 1 {
-        return jobs
-            .iter()
-            .map(|job| made(job, reading.n_threads))
-            .collect();
+        let mut all = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            let one = made(job, reading.n_threads)?;
+            let is_bad = one.1.is_err();
+            all.push(one);
+            if is_bad && !reading.skips {
+                break;
+            }
+        }
+        return Ok(all);
     }
     let n_each = jobs.len().div_ceil(reading.n_threads.max(1));
     thread::scope(|scope| {
@@ -305,8 +334,13 @@ struct Encoded {
     first_left_out: Option<Fault>,
 }
 
+/// What is said of a file that is named itself.
+const FIGURES: &str = "expected runs, found figures that were computed of runs";
+
 /// Why a table was not made.
 enum Stop {
+    /// The first value is one of figures.
+    Figures,
     Broken(Broken),
     Table(ParquetError),
 }
@@ -318,7 +352,12 @@ impl From<ParquetError> for Stop {
 }
 
 impl Job {
-    fn run(&self, reading: &Reading, n_threads: usize, is_awaited: &AtomicBool) -> Result<Spooled> {
+    fn run(
+        &self,
+        reading: &Reading,
+        n_threads: usize,
+        is_awaited: &AtomicBool,
+    ) -> Result<Option<Spooled>> {
         let unreadable = |error: io::Error| self.bad(format!("it cannot be read: {error}"));
         let input: Box<dyn Read + Send> = match self.form {
             Form::Stream => Box::new(io::stdin()),
@@ -334,7 +373,7 @@ impl Job {
         );
         let first = input.fill_buf().map_err(unreadable)?;
         let packing = Packing::of(first);
-        if first.starts_with(b"PAR1") {
+        if first.starts_with(PARQUET) {
             return Err(self.bad("Parquet is read from files only, JSON was expected".to_owned()));
         }
         let input: Box<dyn Read + Send + '_> = match packing {
@@ -349,7 +388,13 @@ impl Job {
             n_threads,
             &mut sum,
         );
+        if let Err(Stop::Figures) = made
+            && self.form == Form::Json
+        {
+            return Ok(None);
+        }
         made.map_err(|stop| match stop {
+            Stop::Figures => self.bad(FIGURES.to_owned()),
             Stop::Broken(Broken::Fault(fault)) => self.bad(told(&fault, packing)),
             Stop::Broken(Broken::Io(error)) if packing == Packing::None => unreadable(error),
             Stop::Broken(Broken::Io(error)) => self.bad(format!("it cannot be unpacked: {error}")),
@@ -364,7 +409,7 @@ impl Job {
         }
         let absent = COLUMNS.iter().take(self.n_columns).enumerate();
         let absent = absent.filter(|(bit, _)| sum.present & (1 << bit) == 0);
-        Ok(Spooled {
+        Ok(Some(Spooled {
             table: self.table.clone(),
             absent: absent.map(|(_, (name, _))| *name).collect(),
             left_out: sum.first_left_out.map(|fault| {
@@ -383,7 +428,7 @@ impl Job {
             canonical: self.canonical.clone(),
             n_rows: sum.n_rows,
             n_columns: self.n_columns,
-        })
+        }))
     }
 
     /// Whether its name says that it has a run a line: there need be none.
@@ -547,6 +592,8 @@ fn encoded(
     skips: bool,
     encoder: &Encoder,
 ) -> std::result::Result<Encoded, Stop> {
+    // After the mark that a text may begin with.
+    let begins = block.offset <= 3;
     let mut rows = Rows::new(n_columns);
     let mut reader = Reader::new(n_columns);
     let mut n_left_out = 0;
@@ -584,6 +631,7 @@ fn encoded(
                 rows.add(&run);
                 Ok(())
             }
+            Err(wrong) if wrong.is_figures && begins && rows.n == 0 => Err(Stop::Figures),
             Err(wrong) => leave_out(begin + wrong.at, wrong.problem),
         })
     };

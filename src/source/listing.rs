@@ -291,7 +291,7 @@ fn is_parquet(path: &Path) -> bool {
 }
 
 /// Whether a file's name says that it holds JSON, packed or not; side files do not count.
-fn is_json(path: &Path) -> bool {
+pub(super) fn is_json(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str());
     let name = name.unwrap_or_default().to_ascii_lowercase();
     let mut packings = PACKED.iter();

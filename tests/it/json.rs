@@ -534,6 +534,8 @@ fn what_is_wrong_is_told_with_its_place() {
         );
         assert!(output.stderr.contains(said), "{kind}: {}", output.stderr);
         assert!(output.stderr.len() < 1_000, "{kind}: {}", output.stderr);
+        let named = crate::cli::runtally(dir.path(), &["list", &format!("alone/{name}")]);
+        assert_eq!(named.stderr, output.stderr, "{kind}");
         let output = crate::cli::runtally(dir.path(), &["list", "both", "--on-error", "skip"]);
         assert_eq!(output.code, Some(4), "{kind}: {}", output.stderr);
         assert!(
@@ -732,4 +734,31 @@ fn formats_are_listed() {
         serde_json::from_str(&answer(dir.path(), &["formats", "--json"])).unwrap();
     assert_eq!(json[0]["name"], "langsmith");
     assert_eq!(json[0]["columns"][0]["from"][0], "id");
+}
+
+/// What the program writes next to the runs is not read as runs; named itself, it is refused.
+#[test]
+fn answers_among_runs_are_not_read() {
+    let dir = tempfile::tempdir().unwrap();
+    dump::write(dir.path(), &some_runs(8), &Dump::default());
+    let before = answer(dir.path(), &["list", "."]);
+    for (args, file) in [
+        (&["show", "."][..], "show.json"),
+        (&["list", "."], "list.json"),
+        (&["list", ".", "-f", "jsonl"], "list.jsonl"),
+        (&["runs", "."], "runs.json"),
+        (&["stats", "."], "stats.json"),
+        (&["audit", "."], "audit.json"),
+    ] {
+        let output = answer(
+            dir.path(),
+            &[args, &["--json"][..usize::from(args.len() < 3)]].concat(),
+        );
+        fs::write(dir.path().join(file), output).unwrap();
+        assert_eq!(answer(dir.path(), &["list", "."]), before, "{file}");
+        let refused = crate::cli::refusal(dir.path(), &["list", file], 1);
+        let said =
+            format!("error: {file}: expected runs, found figures that were computed of runs");
+        assert!(refused.starts_with(&said), "{refused}");
+    }
 }

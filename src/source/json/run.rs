@@ -103,6 +103,8 @@ enum Place {
     Children,
     /// Runs, where the object is none itself.
     Runs,
+    /// What only figures have, which were computed of runs.
+    Figures,
 }
 
 impl Place {
@@ -113,6 +115,7 @@ impl Place {
             b"metadata" => Self::Metadata,
             b"thread_id" => Self::Thread,
             b"child_runs" => Self::Children,
+            b"run_count" | b"last_run_start_time" | b"error_class" | b"findings" => Self::Figures,
             name if is_page(name) => Self::Runs,
             name => Self::Column(column(name)?),
         })
@@ -172,6 +175,8 @@ pub(super) struct Wrong {
     pub(super) at: usize,
     /// What was expected and what was found.
     pub(super) problem: String,
+    /// It holds what was computed of runs: a project's document, or a list of runs as it is shown.
+    pub(super) is_figures: bool,
 }
 
 /// Reads values one after the other.
@@ -214,6 +219,7 @@ struct Members<'a> {
     thread: Option<&'a str>,
     children: Option<&'a str>,
     runs: Option<&'a str>,
+    figures: Option<&'a str>,
 }
 
 impl<'a> Reader<'a> {
@@ -303,9 +309,16 @@ impl<'a> Reader<'a> {
         if is_whole.is_none() {
             return Err(malformed(json).unwrap_or_else(|| wrong("no JSON".to_owned())));
         }
-        if let (None, Some(runs)) = (members.value(START), members.runs) {
+        if let (None, Some(runs), None) = (members.value(START), members.runs, members.figures) {
             self.open_all(runs, parent, depth + 1)?;
             return Ok(None);
+        }
+        if members.figures.is_some() {
+            let problem = "expected a run, found figures that were computed of runs".to_owned();
+            return Err(Wrong {
+                is_figures: true,
+                ..wrong(problem)
+            });
         }
         let lineage = parent.and_then(|parent| self.parents.get(parent));
         let run = members.run(self.n_columns, lineage)?;
@@ -357,6 +370,7 @@ impl<'a> Members<'a> {
             Place::Children => &mut self.children,
             Place::Runs if value.starts_with('[') => &mut self.runs,
             Place::Runs => return,
+            Place::Figures => &mut self.figures,
         };
         *member = Some(value);
     }
@@ -472,7 +486,11 @@ fn member(name: &str, json: &str) -> String {
 }
 
 fn wrong(problem: String) -> Wrong {
-    Wrong { at: 0, problem }
+    Wrong {
+        at: 0,
+        problem,
+        is_figures: false,
+    }
 }
 
 fn id_of<'a>(name: &str, json: &'a str) -> Result<Value<'a>, Wrong> {
@@ -597,6 +615,7 @@ fn malformed(json: &str) -> Option<Wrong> {
         rest => quoted(rest),
     };
     Some(Wrong {
+        is_figures: false,
         at: at.min(json.len()),
         problem: format!("no JSON: {cause}, found {found}"),
     })
