@@ -62,6 +62,8 @@ pub struct SourceOptions {
     pub projects: Option<PathBuf>,
     /// Records of `GET /feedback`; they replace the runs' own feedback summaries.
     pub feedback: Option<PathBuf>,
+    /// Other files that may lie among the runs and are none.
+    pub other_files: Vec<PathBuf>,
     /// The project of runs for which neither their file nor its path names one.
     pub assume_project: Option<Uuid>,
     /// Their tenant, likewise.
@@ -109,7 +111,8 @@ impl Source {
             .into_iter()
             .map(|path| path.as_ref().to_owned())
             .collect();
-        let no_runs = options.projects.iter().chain(&options.feedback);
+        let side_files = options.projects.iter().chain(&options.feedback);
+        let no_runs = side_files.chain(&options.other_files);
         let no_runs: Vec<&Path> = no_runs.map(PathBuf::as_path).collect();
         let listing = listing::list(&paths, &no_runs)?;
         let side_files = match &options.projects {

@@ -48,7 +48,8 @@ pub(super) struct Audit {
 
 impl Audit {
     pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
-        let question = self.question.read(given)?;
+        let mut question = self.question.read(given)?;
+        question.other_files.extend(self.against.clone());
         question.refuse_parquet()?;
         if question.request.facets {
             return Err(Error::Usage {

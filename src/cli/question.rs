@@ -258,6 +258,8 @@ pub(super) struct Question {
     pub(super) request: Request,
     pub(super) format: Format,
     pub(super) zone: Tz,
+    /// Files that a command reads itself, which are no runs.
+    pub(super) other_files: Vec<PathBuf>,
     config: Config,
     began: Instant,
 }
@@ -319,6 +321,7 @@ impl QuestionArgs {
             request,
             format,
             zone,
+            other_files: Vec::new(),
             config,
             began,
         })
@@ -333,7 +336,10 @@ impl QuestionArgs {
         write: impl FnOnce(&A, &mut dyn Write, Format, &Style) -> io::Result<Vec<String>>,
     ) -> Result<Exit, Error> {
         let sources = self.sources(&question.config)?;
-        let options = self.options(given, &question.config);
+        let options = SourceOptions {
+            other_files: question.other_files.clone(),
+            ..self.options(given, &question.config)
+        };
         let Some(answer) = self.ask(&sources, &options, &question.request, ask)? else {
             return Ok(Exit::Interrupted);
         };
@@ -442,6 +448,7 @@ impl QuestionArgs {
         SourceOptions {
             projects: self.projects.clone().or_else(from_config),
             feedback: self.feedback.clone(),
+            other_files: Vec::new(),
             assume_project: self.assume_project,
             assume_tenant: self.assume_tenant,
             dedup: self.dedup.into(),
