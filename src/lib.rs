@@ -81,7 +81,7 @@ use uuid::Uuid;
 
 use document::{Evidence, Gathered, Known, Making, Meaning, Says, Series, assemble};
 use engine::{Audited as Counted, GroupRow, Part, ProjectTally, RunRow, Stop, Tallied};
-use plan::Split;
+use plan::{LISTED, Split};
 use runs::Column;
 use source::FileFacts;
 use tally::{Tally, TallyColumn};
@@ -243,13 +243,14 @@ pub async fn stats(
         kept: &[],
         own_feedback: source.feedback().is_none(),
     };
-    let looked_at = split.read(&breakdown.runs);
+    let looked_at = split.looked_at(&breakdown.runs);
     let answer = engine::split(
         engine,
         source,
         request,
         &breakdown.runs,
         &looked_at,
+        &[],
         async |groups, tallied| {
             let known = ProjectNames::of(source, tallied)?;
             let making = Making {
@@ -365,13 +366,14 @@ pub async fn tallies(
         kept: &[],
         own_feedback: source.feedback().is_none(),
     };
-    let looked_at = split.read(runs);
+    let looked_at = split.looked_at(runs);
     let answer = engine::split(
         engine,
         source,
         request,
         runs,
         &looked_at,
+        &[],
         async |groups, tallied| {
             groups.check_columns(&columns, |missing| telling(&breakdown.measures, missing))?;
             groups.store(&split, request, tallied).await
@@ -528,6 +530,7 @@ pub async fn runs(
         request,
         &listing.runs,
         &[],
+        LISTED,
         async |groups, tallied| {
             let names = ProjectNames::of(source, tallied)?;
             groups

@@ -292,7 +292,7 @@ impl Source {
         });
         let candidates: Vec<Listed> = candidates.cloned().collect();
         let reading = json::Reading {
-            whole: looked_at.contains(&Column::Inputs) || looked_at.contains(&Column::Outputs),
+            n_columns: json::n_columns(looked_at),
             skips: self.skips_bad_files(),
             n_threads: threads,
             n_bytes: Arc::clone(n_json_bytes),

@@ -78,8 +78,16 @@ pub(crate) async fn audit(
     loop {
         let attempt = async {
             let (runs, looked_at) = (Population::All, BTreeSet::new());
-            let opened = open(engine, source, request, &runs, looked_at, &mut skipped).await?;
-            let (mut question, mut tallied) = opened;
+            let opened = open(
+                engine,
+                source,
+                request,
+                &runs,
+                looked_at,
+                plans::READ,
+                &mut skipped,
+            );
+            let (mut question, mut tallied) = opened.await?;
             question.files.refuse_of_tallies("runs to audit")?;
             let audited = question.audit(request, now_us, &mut tallied).await?;
             tallied.plans = question.plans;

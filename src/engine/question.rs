@@ -125,7 +125,7 @@ async fn attempt_all(
     let looked_at = plan::FACETED.iter().filter(|_| request.facets);
     let looked_at = looked_at.copied().collect();
     let runs = Population::Traces;
-    let opened = open(engine, source, request, &runs, looked_at, skipped).await?;
+    let opened = open(engine, source, request, &runs, looked_at, &[], skipped).await?;
     let (mut question, mut tallied) = opened;
     if request.stats && !tallied.projects.is_empty() {
         tallied.n_files = question.files.n_wanted(&[&question.roots]);
@@ -140,13 +140,15 @@ async fn attempt_all(
 }
 
 /// Opens a question: which files, which projects, and what is known of these without their traces.
-/// `looked_at` are columns beside those of every question.
+/// `looked_at` are columns beside those of every question; `shown` are read as well, but nothing hangs on
+/// them.
 pub(super) async fn open<'e>(
     engine: &'e Engine,
     source: &Source,
     request: &Request,
     runs: &Population,
     mut looked_at: BTreeSet<Column>,
+    shown: &[Column],
     skipped: &mut Vec<SkippedFile>,
 ) -> Result<(Question<'e>, Tallied), Stop> {
     if let Some(filter) = &request.tree_filter
@@ -161,9 +163,10 @@ pub(super) async fn open<'e>(
     let mut named = source.named(&request.projects);
     let of_root = RunFilter::of_all(request.filter.iter().chain(&request.trace_filter));
     looked_at.extend(filtered(request, of_root.as_ref()));
+    let all = looked_at.iter().chain(shown).copied().collect();
     engine.n_json_bytes.store(0, Ordering::Relaxed);
     let json = &engine.n_json_bytes;
-    let files = source.files(&engine.ctx, named, &looked_at, json, skipped);
+    let files = source.files(&engine.ctx, named, &all, json, skipped);
     let mut question = Question {
         engine,
         files: files.await?,
@@ -191,7 +194,7 @@ pub(super) async fn open<'e>(
     if named.is_some_and(|id| !facts.contains_key(&id)) {
         // No run of it where its path would be: the files must say which projects there are.
         named = None;
-        let files = source.files(&engine.ctx, None, &looked_at, json, skipped);
+        let files = source.files(&engine.ctx, None, &all, json, skipped);
         question.files = files.await?;
         facts = question.facts().await?;
     }

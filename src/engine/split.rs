@@ -95,14 +95,24 @@ pub(crate) async fn split<T>(
     request: &Request,
     runs: &Population,
     looked_at: &[Column],
+    shown: &[Column],
     ask: impl AsyncFn(&mut Groups, &Tallied) -> Result<T, Stop>,
 ) -> Result<(T, Tallied)> {
     let mut skipped = Vec::new();
     loop {
         let attempt = async {
             let looked_at = looked_at.iter().copied().collect();
-            let opened = open(engine, source, request, runs, looked_at, &mut skipped).await?;
-            let (question, mut tallied) = opened;
+            let opened = open(
+                engine,
+                source,
+                request,
+                runs,
+                looked_at,
+                shown,
+                &mut skipped,
+            );
+
+            let (question, mut tallied) = opened.await?;
             let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
             let answer = ask(&mut groups, &tallied).await?;
             tallied.plans = groups.question.plans;

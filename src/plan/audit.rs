@@ -23,6 +23,9 @@ pub(crate) const LAST: &str = "@last";
 /// The column of an hour: hours since 1970, UTC.
 pub(crate) const HOUR: &str = "@hour";
 
+/// What an audit reads beside the columns of every question.
+pub(crate) const READ: &[Column] = &[Column::Extra];
+
 /// Microseconds of an hour, and of a day.
 pub(crate) const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;

@@ -109,6 +109,11 @@ impl Split<'_> {
         columns.into_iter().collect()
     }
 
+    /// The columns that it reads, of runs and of their roots.
+    pub(crate) fn looked_at(&self, runs: &Population) -> Vec<Column> {
+        [self.read(runs), self.read_of_roots()].concat()
+    }
+
     /// The columns of roots that it reads where the units are not the roots themselves.
     pub(crate) fn read_of_roots(&self) -> Vec<Column> {
         let of_roots = self.root_keys().flat_map(|(_, key)| read_by(key));

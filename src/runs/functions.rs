@@ -81,6 +81,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::PicoEntries,
         Kind::Texts,
         Kind::TextOf,
+        Kind::Unread,
     ]
     .map(Kind::udf)
     .to_vec()
@@ -206,6 +207,12 @@ pub(crate) fn text_of(value: Expr, column: &str) -> Expr {
     Kind::TextOf.udf().call(vec![value, lit(column)])
 }
 
+/// What stands for a column that was not read, as nobody was to look at it: whoever does is told so. Of
+/// the type of `nothing`.
+pub(crate) fn unread(nothing: Expr, column: &str) -> Expr {
+    Kind::Unread.udf().call(vec![nothing, lit(column)])
+}
+
 /// Microseconds from one canonical time to another.
 pub(crate) fn difference_us(from: Expr, to: Expr) -> Expr {
     Kind::Difference.udf().call(vec![from, to])
@@ -241,6 +248,7 @@ enum Kind {
     PicoEntries,
     Texts,
     TextOf,
+    Unread,
 }
 
 impl Kind {
@@ -253,6 +261,8 @@ impl Kind {
                 Self::Digest | Self::FirstPathText | Self::WholeEntries | Self::PicoEntries => {
                     Signature::variadic_any(Volatility::Immutable)
                 }
+                // Of constants, and yet not to be tried before somebody looks at it.
+                Self::Unread => Signature::any(2, Volatility::Volatile),
                 _ => Signature::any(2, Volatility::Immutable),
             },
         }))
@@ -291,6 +301,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::PicoEntries => "pico_entries",
             Kind::Texts => "texts",
             Kind::TextOf => "text_of",
+            Kind::Unread => "unread",
         }
     }
 
@@ -317,7 +328,7 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::FirstPathText
             | Kind::TextOf => DataType::Utf8View,
             Kind::Texts => super::texts(),
-            Kind::Needed => arguments.first().cloned().unwrap_or(DataType::Null),
+            Kind::Needed | Kind::Unread => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
         })
     }
@@ -390,6 +401,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::PicoUsd => pico(&values, column)?,
             Kind::Whole => whole_numbers(&values, column)?,
             Kind::IdText => ids(&values, column)?,
+            Kind::Unread => return internal_err!("{column} is looked at, but was not read"),
             Kind::Needed if values.null_count() > 0 => {
                 return Err(bad(column, "a value", "none"));
             }

@@ -134,7 +134,7 @@ pub(super) async fn open(
         return Ok(Opened::Nothing(path));
     }
     let footer = match &spooled {
-        Some(spooled) => footer.without(&spooled.absent),
+        Some(spooled) => footer.without(&spooled.absent, &spooled.unread),
         None => footer,
     };
     // Dumps mostly do not name it.

@@ -47,6 +47,8 @@ pub(crate) struct Footer {
     columns: Vec<ColumnFacts>,
     /// All of them, also those that count as absent.
     pub(crate) written: SchemaRef,
+    /// Columns that are there, but were not read as nobody looks at them.
+    unread: Vec<&'static str>,
 }
 
 /// What the footer proves of one column.
@@ -136,21 +138,28 @@ impl Footer {
             columns: columns.collect(),
             written: Arc::clone(&schema),
             schema,
+            unread: Vec::new(),
         })
     }
 
     /// The same, as if the file lacked some columns.
-    pub(crate) fn without(self, columns: &[&str]) -> Self {
+    pub(crate) fn without(self, absent: &[&str], unread: &[&'static str]) -> Self {
         let kept = self.schema.fields().iter().zip(self.columns);
-        let kept = kept.filter(|(field, _)| !columns.contains(&field.name().as_str()));
+        let kept = kept.filter(|(field, _)| !absent.contains(&field.name().as_str()));
         let (fields, columns): (Vec<FieldRef>, _) = kept
             .map(|(field, facts)| (Arc::clone(field), facts))
             .unzip();
         Self {
             schema: Arc::new(Schema::new(fields)),
             columns,
+            unread: unread.to_vec(),
             ..self
         }
+    }
+
+    /// Whether the file has the column, though nobody was to look at it.
+    pub(crate) fn is_unread(&self, column: &str) -> bool {
+        self.unread.contains(&column)
     }
 
     /// Whether the file has the column.

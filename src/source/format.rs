@@ -126,6 +126,11 @@ pub fn formats() -> Vec<FormatInfo> {
 /// The formats that are known. A file has the first one that recognizes it.
 const FORMATS: [&Format; 1] = [&langsmith::FORMAT];
 
+/// The format of runs in JSON.
+pub(super) fn of_json() -> &'static Format {
+    &langsmith::FORMAT
+}
+
 impl Format {
     /// The format of a file, if it is a known one; else why it is none.
     pub(crate) fn of(footer: &Footer) -> Result<&'static Self, String> {
@@ -326,10 +331,14 @@ impl Rule {
             _ => true,
         };
         let mut columns = self.columns().into_iter().flatten();
-        columns.all(|name| footer.has(name) && is_there(name))
+        columns.all(|name| footer.is_unread(name) || (footer.has(name) && is_there(name)))
     }
 
     fn expr(self, column: Column, footer: &Footer) -> Expr {
+        let mut unread = self.columns().into_iter().flatten();
+        if let Some(name) = unread.find(|name| footer.is_unread(name)) {
+            return functions::unread(missing(column), name);
+        }
         match self {
             Self::Values(name) => read(column, name, footer),
             Self::Flag(name) => ident(name),

@@ -10,9 +10,9 @@ mod blocks;
 mod run;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufReader, Cursor, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,10 +22,12 @@ use std::thread;
 use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use datafusion::parquet::errors::ParquetError;
 
+use super::format;
 use super::listing::{self, Form, Listed};
 use crate::error::{Error, Result, SkippedFile};
+use crate::runs::Column;
 use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
-use run::{COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
+use run::{COLUMNS, N_SMALL_COLUMNS, Reader};
 use table::{Encoder, Rows, Table};
 
 /// Files of fewer bytes are read by one thread each, several at a time.
@@ -69,8 +71,10 @@ pub(super) struct Spooled {
     pub(super) size: u64,
     pub(super) modified_s: i64,
     pub(super) canonical: PathBuf,
-    /// The columns of the table that no run of the file has.
+    /// The columns that no run of the file has.
     pub(super) absent: Vec<&'static str>,
+    /// Those that runs have, but that were not read.
+    pub(super) unread: Vec<&'static str>,
     /// What of the file was left out.
     pub(super) left_out: Option<String>,
     n_rows: usize,
@@ -80,13 +84,19 @@ pub(super) struct Spooled {
 /// How files are read.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    /// Inputs and outputs are wanted as well.
-    pub(super) whole: bool,
+    /// The columns that are wanted, as [`n_columns`] counts them.
+    pub(super) n_columns: usize,
     /// What is no run is left out.
     pub(super) skips: bool,
     pub(super) n_threads: usize,
     /// Counts the bytes that were read.
     pub(super) n_bytes: Arc<AtomicU64>,
+}
+
+/// How many of the columns are read so that these are among them, beside those of every question.
+pub(super) fn n_columns(looked_at: &BTreeSet<Column>) -> usize {
+    let columns = looked_at.iter();
+    run::n_columns(columns.flat_map(|column| format::of_json().columns_of(*column)))
 }
 
 impl Spools {
@@ -135,16 +145,13 @@ impl Spools {
 
     /// The files of which there is no table yet, or none that suffices.
     fn jobs(&self, files: &[Listed], reading: &Reading) -> Result<Vec<Job>> {
-        let n_columns = if reading.whole {
-            N_COLUMNS
-        } else {
-            N_SMALL_COLUMNS
-        };
         let mut kept = self.kept();
         let mut jobs = Vec::new();
         for file in files {
             match kept.tables.get(&file.canonical) {
-                Some(Ok(Found::Table(spooled))) if spooled.n_columns >= n_columns => continue,
+                Some(Ok(Found::Table(spooled))) if spooled.n_columns >= reading.n_columns => {
+                    continue;
+                }
                 Some(Ok(Found::Figures)) => continue,
                 Some(_) if file.form == Form::Stream => {
                     let problem = "it was read before, and can be read only once".to_owned();
@@ -175,7 +182,11 @@ impl Spools {
                 size: file.size,
                 modified_s: file.modified_s,
                 table: dir.join(format!("{}.parquet", kept.n_tables)),
-                n_columns,
+                n_columns: match file.form {
+                    // It can be read only once.
+                    Form::Stream => reading.n_columns.max(N_SMALL_COLUMNS),
+                    _ => reading.n_columns,
+                },
             });
         }
         Ok(jobs)
@@ -317,7 +328,7 @@ struct Counting<'a, R> {
 impl<R: Read> Read for Counting<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.is_awaited.load(Ordering::Relaxed) {
-            return Err(io::Error::other("interrupted"));
+            return Err(blocks::interrupted());
         }
         let n_read = self.input.read(buffer)?;
         self.n_bytes.fetch_add(n_read as u64, Ordering::Relaxed);
@@ -363,31 +374,41 @@ impl Job {
             Form::Stream => Box::new(io::stdin()),
             _ => Box::new(File::open(&self.canonical).map_err(unreadable)?),
         };
-        let mut input = BufReader::with_capacity(
-            1 << 18,
-            Counting {
-                input,
-                n_bytes: &reading.n_bytes,
-                is_awaited,
-            },
-        );
-        let first = input.fill_buf().map_err(unreadable)?;
-        let packing = Packing::of(first);
+        let mut input = input;
+        let mut first = Vec::new();
+        let n_first = PARQUET.len() as u64;
+        let begin = input.by_ref().take(n_first).read_to_end(&mut first);
+        begin.map_err(unreadable)?;
+        let packing = Packing::of(&first);
         if first.starts_with(PARQUET) {
             return Err(self.bad("Parquet is read from files only, JSON was expected".to_owned()));
         }
+        let input = Cursor::new(first).chain(input);
+        let counting = |input| {
+            let counting = Counting {
+                input,
+                n_bytes: &reading.n_bytes,
+                is_awaited,
+            };
+            BufReader::with_capacity(1 << 18, counting)
+        };
         let input: Box<dyn Read + Send + '_> = match packing {
+            // Counted by blocks, so that they are read without a detour.
             Packing::None => Box::new(input),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
-            Packing::Zstd => Box::new(zstd::Decoder::with_buffer(input).map_err(unreadable)?),
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(counting(input))),
+            Packing::Zstd => {
+                Box::new(zstd::Decoder::with_buffer(counting(input)).map_err(unreadable)?)
+            }
+        };
+        let has_read = |n_bytes: usize| {
+            if packing == Packing::None {
+                reading.n_bytes.fetch_add(n_bytes as u64, Ordering::Relaxed);
+            }
+            is_awaited.load(Ordering::Relaxed)
         };
         let mut sum = Sum::default();
-        let made = self.make(
-            Blocks::new(input, BLOCK_BYTES),
-            reading,
-            n_threads,
-            &mut sum,
-        );
+        let blocks = Blocks::new(input, BLOCK_BYTES, has_read);
+        let made = self.make(blocks, reading, n_threads, &mut sum);
         if let Err(Stop::Figures) = made
             && self.form == Form::Json
         {
@@ -407,11 +428,15 @@ impl Job {
         if sum.n_bytes == 0 && !self.is_lines() {
             return Err(self.bad("expected runs, found nothing".to_owned()));
         }
-        let absent = COLUMNS.iter().take(self.n_columns).enumerate();
-        let absent = absent.filter(|(bit, _)| sum.present & (1 << bit) == 0);
+        let names = |is_meant: &dyn Fn(usize, bool) -> bool| {
+            let columns = COLUMNS.iter().enumerate();
+            let meant = columns.filter(|(at, _)| is_meant(*at, sum.present & (1 << at) > 0));
+            meant.map(|(_, (name, _))| *name).collect()
+        };
         Ok(Some(Spooled {
             table: self.table.clone(),
-            absent: absent.map(|(_, (name, _))| *name).collect(),
+            absent: names(&|_, is_present| !is_present),
+            unread: names(&|at, is_present| is_present && at >= self.n_columns),
             left_out: sum.first_left_out.map(|fault| {
                 let first = told(&fault, packing);
                 match sum.n_left_out {
@@ -448,7 +473,7 @@ impl Job {
     /// Makes the table of a stream.
     fn make(
         &self,
-        mut blocks: Blocks<impl Read + Send>,
+        mut blocks: Blocks<impl Read + Send, impl Fn(usize) -> bool + Send>,
         reading: &Reading,
         n_threads: usize,
         sum: &mut Sum,
@@ -514,7 +539,7 @@ impl Sum {
 
 /// Reads blocks, encodes several at a time, and hands them over in their order.
 fn in_parallel(
-    mut blocks: Blocks<impl Read + Send>,
+    mut blocks: Blocks<impl Read + Send, impl Fn(usize) -> bool + Send>,
     n_threads: usize,
     encode: &(impl Fn(&Block) -> std::result::Result<Encoded, Stop> + Sync),
     add: &mut impl FnMut(Block, Encoded) -> std::result::Result<(), Stop>,
@@ -610,13 +635,8 @@ fn encoded(
         n_left_out += 1;
         Ok(())
     };
-    let whole = std::str::from_utf8(&block.bytes).ok();
     let mut read = |begin: usize, end: usize| {
-        let text = match whole.and_then(|whole| whole.get(begin..end)) {
-            Some(text) => Ok(text),
-            None => std::str::from_utf8(block.bytes.get(begin..end).unwrap_or_default()),
-        };
-        let text = match text {
+        let text = match std::str::from_utf8(block.bytes.get(begin..end).unwrap_or_default()) {
             Ok(text) => text,
             Err(error) => {
                 let at = begin + error.valid_up_to();
@@ -643,20 +663,11 @@ fn encoded(
         }
         Cut::Lines => {
             let mut begin = 0;
-            let mut line = |length: usize| {
-                begin += length;
-                read(begin - length, begin)
-            };
-            match whole {
-                // Far faster.
-                Some(whole) => whole
-                    .split_inclusive('\n')
-                    .try_for_each(|text| line(text.len()))?,
-                None => block
-                    .bytes
-                    .split_inclusive(|byte| *byte == b'\n')
-                    .try_for_each(|bytes| line(bytes.len()))?,
+            for end in memchr::memchr_iter(b'\n', &block.bytes) {
+                read(begin, end)?;
+                begin = end + 1;
             }
+            read(begin, block.bytes.len())?;
         }
     }
     let (n_rows, present) = (rows.n, rows.present);

@@ -636,6 +636,68 @@ fn generated_lines_are_generated_runs() {
     }
 }
 
+/// Few questions look at `extra`: those that do find it.
+#[test]
+fn every_question_finds_what_it_looks_at() {
+    let dir = tempfile::tempdir().unwrap();
+    for layout in ["v2", "jsonl"] {
+        let args = ["--rows", "600", "--days", "2", "--layout", layout];
+        let output = crate::cli::runtally(dir.path(), &[&["generate", layout][..], &args].concat());
+        assert_eq!(output.code, Some(0), "{}", output.stderr);
+    }
+    let stats = |by, runs| ["stats", "--json", "--runs", runs, "--group-by", by].to_vec();
+    let keys = [
+        "model",
+        "provider",
+        "user",
+        "thread",
+        "environment",
+        "version",
+        "prompt",
+        "name",
+        "tag",
+        "metadata.team",
+        "root.model",
+        "root.metadata.team",
+        "root.user",
+        "error",
+    ];
+    let mut questions: Vec<Vec<&str>> = Vec::new();
+    questions.extend(keys.iter().map(|key| stats(key, "all")));
+    questions.extend(keys[..10].iter().map(|key| stats(key, "root")));
+    let filters = [
+        r#"eq(metadata_key, "team")"#,
+        r#"has(metadata, '{"team": "search"}')"#,
+        r#"neq(thread_id, null)"#,
+        r#"search("exact plate")"#,
+    ];
+    for filter in filters {
+        for flag in ["--filter", "--trace-filter", "--tree-filter"] {
+            questions.push(vec!["list", "--json", flag, filter]);
+            questions.push(vec!["stats", "--json", "--runs", "llm", flag, filter]);
+        }
+    }
+    questions.push(vec![
+        "stats",
+        "--json",
+        "--select",
+        "cached_tokens,reasoning_cost",
+    ]);
+    questions.push(vec!["runs", "--json", "--runs", "all", "--sort", "cost"]);
+    questions.push(vec!["runs", "--json", "--limit", "5"]);
+    for question in questions {
+        let told = |layout| {
+            let output = crate::cli::runtally(dir.path(), &[&question[..], &[layout]].concat());
+            assert_eq!(output.code, Some(0), "{question:?}: {}", output.stderr);
+            output.stdout
+        };
+        assert_eq!(told("jsonl"), told("v2"), "{question:?}");
+    }
+    let audit = |layout| crate::cli::answer(dir.path(), &["audit", "--json", layout]);
+    let counts = |layout| audit(layout).matches("\"kind\"").count();
+    assert_eq!(counts("jsonl"), counts("v2"));
+}
+
 /// The dumps in `testdata/dumps`, by what a source names: the same runs in every shape.
 const FILED: [(&str, Dump); 6] = {
     const fn dump(lay: Lay, pack: Pack, version: Version) -> Dump {

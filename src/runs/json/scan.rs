@@ -5,6 +5,8 @@
 
 /// As many values that were passed over are remembered.
 const N_PASSED: usize = 4;
+/// Texts are short up to so many bytes.
+const N_SHORT: usize = 64;
 
 /// Reads texts one after the other, and finds the same members in each.
 #[derive(Debug)]
@@ -252,14 +254,7 @@ impl<'n, 'a> Scanner<'n, 'a> {
     fn string(&mut self) -> Option<bool> {
         let mut is_plain = true;
         loop {
-            while let Some(word) = self.bytes().get(self.at..)?.first_chunk() {
-                let special = special_bytes(u64::from_le_bytes(*word));
-                if special > 0 {
-                    self.at += (special.trailing_zeros() / 8) as usize;
-                    break;
-                }
-                self.at += word.len();
-            }
+            self.at += plain_length(self.bytes().get(self.at..)?);
             match self.next()? {
                 b'"' => return Some(is_plain),
                 b'\\' => {
@@ -381,10 +376,47 @@ impl Name<'_> {
     }
 }
 
+/// The bytes of a text before a quote, a backslash or a control.
+#[inline]
+pub(crate) fn plain_length(text: &[u8]) -> usize {
+    let short = text.get(..N_SHORT).unwrap_or(text);
+    let (words, rest) = short.as_chunks::<8>();
+    let mut length = 0;
+    for word in words {
+        let special = special_bytes(u64::from_le_bytes(*word));
+        if special > 0 {
+            return length + (special.trailing_zeros() / 8) as usize;
+        }
+        length += word.len();
+    }
+    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
+    if let Some(at) = rest.iter().position(is_special) {
+        return length + at;
+    }
+    length += rest.len();
+    match text.get(length..) {
+        Some(long @ [_, ..]) => length + long_plain_length(long),
+        _ => length,
+    }
+}
+
+/// The same, where it is worth to look at many bytes at a time.
+fn long_plain_length(text: &[u8]) -> usize {
+    let length = memchr::memchr2(b'"', b'\\', text).unwrap_or(text.len());
+    let plain = text.get(..length).unwrap_or(text);
+    // Without an early end, so that it takes many at a time as well.
+    let has_controls = plain.iter().fold(false, |has, byte| has | (*byte < b' '));
+    if has_controls {
+        let first = plain.iter().position(|byte| *byte < b' ');
+        return first.unwrap_or(length);
+    }
+    length
+}
+
 /// The upper bits of the bytes that a text may not hold as they are: quotes, backslashes, controls. Above
 /// the lowest of them there may be others.
 #[inline]
-pub(crate) const fn special_bytes(word: u64) -> u64 {
+const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;

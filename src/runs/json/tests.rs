@@ -379,3 +379,18 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn texts_are_plain_up_to_the_first_special_byte() {
+    for length in 0..200 {
+        let mut text = vec![b'a'; length];
+        assert_eq!(plain_length(&text), length);
+        for at in 0..length {
+            for special in [b'"', b'\\', 0, b'\n', 0x1f] {
+                text[at] = special;
+                assert_eq!(plain_length(&text), at, "{special} of {length}");
+            }
+            text[at] = [0x80, 0xff, 0x7f, b' ', b'!'][at % 5];
+        }
+    }
+}

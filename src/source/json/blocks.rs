@@ -4,12 +4,12 @@
 //! objects over many lines, one after the other) is cut by counting brackets, and the elements of lists and
 //! pages become values of their own; what is not in order there ends the stream with an error.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::ops::Range;
 
 use super::run::{is_page, is_start};
 use crate::error::quoted;
-use crate::runs::json::{Scanner, special_bytes};
+use crate::runs::json::{Scanner, plain_length};
 
 /// Bytes of a block, unless a value is larger.
 pub(super) const BLOCK_BYTES: usize = 8 << 20;
@@ -51,7 +51,7 @@ pub(super) struct Fault {
 #[derive(Debug)]
 pub(super) enum Broken {
     /// It cannot be read, or unpacked.
-    Io(std::io::Error),
+    Io(io::Error),
     /// Its values are not in order.
     Fault(Fault),
 }
@@ -72,17 +72,15 @@ fn fault(bytes: &[u8], offset: u64, line: u64, at: usize, problem: String) -> Fa
     }
 }
 
-#[expect(
-    clippy::naive_bytecount,
-    reason = "as fast as memory where compiled for speed"
-)]
 fn n_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().filter(|byte| **byte == b'\n').count() as u64
+    memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
 /// A stream, cut into blocks.
-pub(super) struct Blocks<R> {
+pub(super) struct Blocks<R, H> {
     input: R,
+    /// Told how many bytes were read; whether to go on.
+    has_read: H,
     is_over: bool,
     /// What was read and is in no block yet, where in the stream that begins, and in which line.
     pending: Vec<u8>,
@@ -99,10 +97,16 @@ enum Form {
     Values(Cutter),
 }
 
-impl<R: Read> Blocks<R> {
-    pub(super) fn new(input: R, block_bytes: usize) -> Self {
+/// Nobody waits for it any more.
+pub(super) fn interrupted() -> io::Error {
+    io::Error::other("interrupted")
+}
+
+impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
+    pub(super) fn new(input: R, block_bytes: usize, has_read: H) -> Self {
         Self {
             input,
+            has_read,
             is_over: false,
             pending: Vec::new(),
             offset: 0,
@@ -131,6 +135,9 @@ impl<R: Read> Blocks<R> {
             let mut input = self.input.by_ref().take(wanted as u64);
             let n_read = input.read_to_end(&mut self.pending).map_err(Broken::Io)?;
             self.is_over = n_read < wanted;
+            if !(self.has_read)(n_read) {
+                return Err(Broken::Io(interrupted()));
+            }
         }
         Ok(())
     }
@@ -174,7 +181,7 @@ impl<R: Read> Blocks<R> {
             let end = if self.is_over {
                 self.pending.len()
             } else {
-                let last = self.pending.iter().rposition(|byte| *byte == b'\n');
+                let last = memchr::memrchr(b'\n', &self.pending);
                 last.map_or(0, |last| last + 1)
             };
             if end > 0 {
@@ -393,21 +400,6 @@ impl Walk {
     }
 }
 
-/// The bytes of a text before a quote, a backslash or a control.
-fn plain_length(text: &[u8]) -> usize {
-    let mut length = 0;
-    let (words, rest) = text.as_chunks::<8>();
-    for word in words {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special > 0 {
-            return length + (special.trailing_zeros() / 8) as usize;
-        }
-        length += word.len();
-    }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
-    length + rest.iter().position(is_special).unwrap_or(rest.len())
-}
-
 /// Cuts lists, pages and objects into values, however they come in pieces. Places are of what is pending.
 #[derive(Debug)]
 struct Cutter {
@@ -619,7 +611,7 @@ mod tests {
 
     /// The values of a stream, and why it ended early.
     fn values(bytes: &[u8], block_bytes: usize) -> (Vec<String>, Option<Fault>) {
-        let mut blocks = Blocks::new(bytes, block_bytes);
+        let mut blocks = Blocks::new(bytes, block_bytes, |_| true);
         let mut values = Vec::new();
         let mut n_bytes = 0;
         loop {

@@ -41,7 +41,7 @@ pub(super) enum Kind {
     Cost,
 }
 
-/// The columns: those that a question about inputs or outputs alone reads come last.
+/// The columns: those that few questions read come last.
 pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("id", Kind::Id),
     ("tenant_id", Kind::Id),
@@ -49,7 +49,6 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("trace_id", Kind::Id),
     ("parent_run_id", Kind::Id),
     ("start_time", Kind::Time),
-    ("extra", Kind::Json),
     ("reference_example_id", Kind::Id),
     ("name", Kind::Text),
     ("run_type", Kind::Word),
@@ -72,6 +71,7 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("completion_token_details", Kind::Json),
     ("prompt_cost_details", Kind::Json),
     ("completion_cost_details", Kind::Json),
+    ("extra", Kind::Json),
     ("inputs", Kind::Json),
     ("outputs", Kind::Json),
 ];
@@ -79,13 +79,17 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
 /// How many columns there are, and how many without inputs and outputs.
 pub(super) const N_COLUMNS: usize = 31;
 pub(super) const N_SMALL_COLUMNS: usize = N_COLUMNS - 2;
+/// How many there are without what else was recorded of a run and the details of its usage either.
+const N_FIGURES: usize = N_SMALL_COLUMNS - 5;
 
 const TENANT: usize = 1;
 const PROJECT: usize = 2;
 const TRACE: usize = 3;
 const PARENT: usize = 4;
 const START: usize = 5;
-const EXTRA: usize = 6;
+const ROOT: usize = 12;
+const ORDER: usize = 13;
+const EXTRA: usize = N_SMALL_COLUMNS - 1;
 
 /// Where a member of a run goes.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +124,14 @@ impl Place {
             name => Self::Column(column(name)?),
         })
     }
+}
+
+/// How many of the columns must be read so that these are among them.
+pub(super) fn n_columns<'n>(names: impl Iterator<Item = &'n str>) -> usize {
+    let last = names.filter_map(|name| column(name.as_bytes())).max();
+    let enough = |n: &usize| last.is_none_or(|last| last < *n);
+    let mut ns = [N_FIGURES, N_SMALL_COLUMNS].into_iter();
+    ns.find(enough).unwrap_or(N_COLUMNS)
 }
 
 fn column(name: &[u8]) -> Option<usize> {
@@ -379,15 +391,24 @@ impl<'a> Members<'a> {
         self.columns.get(column).copied().flatten()
     }
 
+    /// Whether its place in its trace is told by other members than the long path there.
+    fn is_placed(&self) -> bool {
+        let is_root = self.value(ROOT).is_some_and(|json| json != "null");
+        self.value(TRACE).is_some() && (is_root || self.value(PARENT).is_some())
+    }
+
     fn run(&self, n_columns: usize, parent: Option<&Lineage<'a>>) -> Result<Run<'a>, Wrong> {
         let mut run = Run {
             values: [const { Value::None }; N_COLUMNS],
             present: 0,
         };
         let columns = COLUMNS.iter().zip(&self.columns).zip(&mut run.values);
-        for (bit, (((name, kind), member), value)) in columns.take(n_columns).enumerate() {
+        for (bit, (((name, kind), member), value)) in columns.enumerate() {
             let Some(json) = member else { continue };
             run.present |= 1 << bit;
+            if bit >= n_columns || (bit == ORDER && n_columns == N_FIGURES && self.is_placed()) {
+                continue;
+            }
             *value = read(*kind, json).map_err(|(expected, found)| {
                 wrong(format!(
                     "{name}: expected {expected}, found {}",
@@ -430,7 +451,10 @@ impl<'a> Members<'a> {
             .iter()
             .any(|(_, json)| json.is_some_and(|json| json != "null"))
         {
-            run.add_metadata(self.metadata, self.thread);
+            run.present |= 1 << EXTRA;
+            if EXTRA < n_columns {
+                run.add_metadata(self.metadata, self.thread);
+            }
         }
         Ok(run)
     }
@@ -477,7 +501,6 @@ impl<'a> Run<'a> {
             .chain(rest)
             .collect();
         self.values[EXTRA] = Value::Text(format!("{{{}}}", all.join(",")).into());
-        self.present |= 1 << EXTRA;
     }
 }
 
@@ -651,7 +674,8 @@ mod tests {
 
     #[test]
     fn the_places_of_ids_are_where_they_are() {
-        let names = [0, TENANT, PROJECT, TRACE, PARENT, START, EXTRA].map(|at| COLUMNS[at].0);
+        let places = [0, TENANT, PROJECT, TRACE, PARENT, START, ROOT, ORDER, EXTRA];
+        let names = places.map(|at| COLUMNS[at].0);
         assert_eq!(
             names,
             [
@@ -661,6 +685,8 @@ mod tests {
                 "trace_id",
                 "parent_run_id",
                 "start_time",
+                "is_root",
+                "dotted_order",
                 "extra"
             ]
         );

@@ -60,12 +60,16 @@ pub(super) fn create(path: &Path, n_columns: usize) -> Result<(Table, Encoder)> 
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     let parquet = ArrowSchemaConverter::new().convert(&schema)?;
     let mut properties = WriterProperties::builder()
-        .set_compression(Compression::LZ4_RAW)
+        .set_compression(Compression::UNCOMPRESSED)
         .set_writer_version(WriterVersion::PARQUET_1_0)
         .set_dictionary_enabled(false)
         .set_offset_index_disabled(true)
         .set_statistics_enabled(datafusion::parquet::file::properties::EnabledStatistics::Chunk);
     for (name, kind) in COLUMNS {
+        if matches!(kind, Kind::Json | Kind::Text) {
+            let path = ColumnPath::from(name);
+            properties = properties.set_column_compression(path, Compression::LZ4_RAW);
+        }
         if kind == Kind::Word || ["name", "session_id", "tenant_id", "tags"].contains(&name) {
             properties = properties.set_column_dictionary_enabled(ColumnPath::from(name), true);
         }
