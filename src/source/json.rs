@@ -338,6 +338,7 @@ impl<R: Read> Read for Counting<'_, R> {
 
 /// What became of a block.
 struct Encoded {
+    n_lines: u64,
     columns: Option<Vec<ArrowColumnChunk>>,
     n_rows: usize,
     present: u64,
@@ -416,7 +417,7 @@ impl Job {
         }
         made.map_err(|stop| match stop {
             Stop::Figures => self.bad(FIGURES.to_owned()),
-            Stop::Broken(Broken::Fault(fault)) => self.bad(told(&fault, packing)),
+            Stop::Broken(Broken::Fault(fault)) => self.bad(told(&sum.placed(fault), packing)),
             Stop::Broken(Broken::Io(error)) if packing == Packing::None => unreadable(error),
             Stop::Broken(Broken::Io(error)) => self.bad(format!("it cannot be unpacked: {error}")),
             Stop::Table(error) => Error::Io {
@@ -511,6 +512,7 @@ fn told(fault: &Fault, packing: Packing) -> String {
 /// What was put into a table.
 #[derive(Default)]
 struct Sum {
+    n_lines: u64,
     n_rows: usize,
     n_bytes: u64,
     present: u64,
@@ -519,6 +521,14 @@ struct Sum {
 }
 
 impl Sum {
+    /// A fault of the next block, with the number of its line in the stream.
+    fn placed(&self, fault: Fault) -> Fault {
+        Fault {
+            line: self.n_lines + fault.line,
+            ..fault
+        }
+    }
+
     fn add(
         &mut self,
         block: &Block,
@@ -532,7 +542,9 @@ impl Sum {
         self.n_bytes += block.bytes.len() as u64;
         self.present |= done.present;
         self.n_left_out += done.n_left_out;
-        self.first_left_out = self.first_left_out.take().or(done.first_left_out);
+        let first = done.first_left_out.map(|fault| self.placed(fault));
+        self.first_left_out = self.first_left_out.take().or(first);
+        self.n_lines += done.n_lines;
         Ok(())
     }
 }
@@ -636,13 +648,14 @@ fn encoded(
         Ok(())
     };
     let mut read = |begin: usize, end: usize| {
-        let text = match std::str::from_utf8(block.bytes.get(begin..end).unwrap_or_default()) {
-            Ok(text) => text,
-            Err(error) => {
-                let at = begin + error.valid_up_to();
-                return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
-            }
-        };
+        let text =
+            match simdutf8::compat::from_utf8(block.bytes.get(begin..end).unwrap_or_default()) {
+                Ok(text) => text,
+                Err(error) => {
+                    let at = begin + error.valid_up_to();
+                    return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
+                }
+            };
         if text.trim_ascii().is_empty() {
             return Ok(());
         }
@@ -672,6 +685,7 @@ fn encoded(
     }
     let (n_rows, present) = (rows.n, rows.present);
     Ok(Encoded {
+        n_lines: blocks::n_lines(&block.bytes),
         columns: encoder.encode(rows)?,
         n_rows,
         present,

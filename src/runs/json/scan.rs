@@ -23,6 +23,8 @@ pub(crate) struct Scanner<'n, 'a> {
     /// or object is one.
     passed: [&'a [u8]; N_PASSED],
     n_passed: usize,
+    /// The names of the members that were handed over last, each with its quotes and its colon.
+    heads: Vec<&'a [u8]>,
 }
 
 impl<'n, 'a> Scanner<'n, 'a> {
@@ -37,6 +39,7 @@ impl<'n, 'a> Scanner<'n, 'a> {
             open: Vec::new(),
             passed: [&[]; N_PASSED],
             n_passed: 0,
+            heads: Vec::new(),
         }
     }
 
@@ -49,23 +52,39 @@ impl<'n, 'a> Scanner<'n, 'a> {
         Some(&self.found)
     }
 
-    /// Hands over each member of an object and the text of its value, which is one JSON text; `visit` may
-    /// have seen some where the text as a whole is no object after all.
+    /// Hands over the number of each member of an object, its name, and the text of its value, which is one
+    /// JSON text; no name where it is that of the member of this number in the object before, as it mostly
+    /// is. `visit` may have seen some where the text as a whole is no object after all.
     pub(crate) fn members(
         &mut self,
         json: &'a str,
-        mut visit: impl FnMut(&Name<'a>, &'a str),
+        mut visit: impl FnMut(usize, Option<&Name<'a>>, &'a str),
     ) -> Option<()> {
         self.begin(json);
         self.byte_is(b'{')?;
         self.space();
         if !self.takes(b'}') {
-            loop {
-                let name = self.name()?;
+            for number in 0.. {
+                let begin = self.at;
+                let rest = self.bytes().get(begin..)?;
+                let head = self.heads.get(number);
+                let name = match head.filter(|head| !head.is_empty() && rest.starts_with(head)) {
+                    Some(head) => {
+                        self.at += head.len();
+                        None
+                    }
+                    None => Some(self.name()?),
+                };
+                // Up to a colon, so that there is no name but this one that it begins.
+                let head = rest.get(..self.at - begin)?;
                 self.space();
                 let start = self.at;
                 self.value()?;
-                visit(&name, json.get(start..self.at)?);
+                if name.is_some() {
+                    self.heads.resize(self.heads.len().max(number + 1), &[]);
+                    *self.heads.get_mut(number)? = head;
+                }
+                visit(number, name.as_ref(), json.get(start..self.at)?);
                 self.space();
                 match self.next()? {
                     b',' => self.space(),
@@ -254,7 +273,19 @@ impl<'n, 'a> Scanner<'n, 'a> {
     fn string(&mut self) -> Option<bool> {
         let mut is_plain = true;
         loop {
-            self.at += plain_length(self.bytes().get(self.at..)?);
+            let end = self.at + N_SHORT;
+            while let Some(word) = self.bytes().get(self.at..)?.first_chunk() {
+                let special = special_bytes(u64::from_le_bytes(*word));
+                if special > 0 {
+                    self.at += (special.trailing_zeros() / 8) as usize;
+                    break;
+                }
+                self.at += word.len();
+                if self.at == end {
+                    self.at += plain_length(self.bytes().get(end..)?);
+                    break;
+                }
+            }
             match self.next()? {
                 b'"' => return Some(is_plain),
                 b'\\' => {
@@ -376,32 +407,8 @@ impl Name<'_> {
     }
 }
 
-/// The bytes of a text before a quote, a backslash or a control.
-#[inline]
+/// The bytes of a text before a quote, a backslash or a control; many are looked at at a time.
 pub(crate) fn plain_length(text: &[u8]) -> usize {
-    let short = text.get(..N_SHORT).unwrap_or(text);
-    let (words, rest) = short.as_chunks::<8>();
-    let mut length = 0;
-    for word in words {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        if special > 0 {
-            return length + (special.trailing_zeros() / 8) as usize;
-        }
-        length += word.len();
-    }
-    let is_special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
-    if let Some(at) = rest.iter().position(is_special) {
-        return length + at;
-    }
-    length += rest.len();
-    match text.get(length..) {
-        Some(long @ [_, ..]) => length + long_plain_length(long),
-        _ => length,
-    }
-}
-
-/// The same, where it is worth to look at many bytes at a time.
-fn long_plain_length(text: &[u8]) -> usize {
     let length = memchr::memchr2(b'"', b'\\', text).unwrap_or(text.len());
     let plain = text.get(..length).unwrap_or(text);
     // Without an early end, so that it takes many at a time as well.

@@ -26,8 +26,6 @@ pub(super) struct Block {
     pub(super) bytes: Vec<u8>,
     /// Where its first byte is in the stream.
     pub(super) offset: u64,
-    /// The number of its first line, from 1.
-    pub(super) line: u64,
     pub(super) cut: Cut,
 }
 
@@ -43,6 +41,7 @@ pub(super) enum Cut {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub(super) offset: u64,
+    /// The number of its line, from 1, where those of the blocks before are not counted.
     pub(super) line: u64,
     pub(super) problem: String,
 }
@@ -59,20 +58,20 @@ pub(super) enum Broken {
 impl Block {
     /// What is wrong at a byte of the block.
     pub(super) fn fault(&self, at: usize, problem: String) -> Fault {
-        fault(&self.bytes, self.offset, self.line, at, problem)
+        fault(&self.bytes, self.offset, at, problem)
     }
 }
 
-fn fault(bytes: &[u8], offset: u64, line: u64, at: usize, problem: String) -> Fault {
+fn fault(bytes: &[u8], offset: u64, at: usize, problem: String) -> Fault {
     let before = bytes.get(..at).unwrap_or(bytes);
     Fault {
         offset: offset + before.len() as u64,
-        line: line + n_lines(before),
+        line: 1 + n_lines(before),
         problem,
     }
 }
 
-fn n_lines(bytes: &[u8]) -> u64 {
+pub(super) fn n_lines(bytes: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', bytes).count() as u64
 }
 
@@ -82,10 +81,9 @@ pub(super) struct Blocks<R, H> {
     /// Told how many bytes were read; whether to go on.
     has_read: H,
     is_over: bool,
-    /// What was read and is in no block yet, where in the stream that begins, and in which line.
+    /// What was read and is in no block yet, and where in the stream that begins.
     pending: Vec<u8>,
     offset: u64,
-    line: u64,
     form: Form,
     block_bytes: usize,
 }
@@ -110,7 +108,6 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
             is_over: false,
             pending: Vec::new(),
             offset: 0,
-            line: 1,
             form: Form::Unknown,
             block_bytes,
         }
@@ -153,7 +150,7 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
     }
 
     fn broken(&self, at: usize, problem: String) -> Broken {
-        Broken::Fault(fault(&self.pending, self.offset, self.line, at, problem))
+        Broken::Fault(fault(&self.pending, self.offset, at, problem))
     }
 
     fn find_form(&mut self) -> Result<Form, Broken> {
@@ -234,12 +231,10 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
         let bytes = std::mem::replace(&mut self.pending, rest);
         let block = Block {
             offset: self.offset,
-            line: self.line,
             bytes,
             cut,
         };
         self.offset += block.bytes.len() as u64;
-        self.line += n_lines(&block.bytes);
         block
     }
 }
@@ -563,8 +558,11 @@ impl Cutter {
         let rest = bytes.get(from..self.at).unwrap_or_default();
         let mut around = std::mem::take(&mut self.around);
         around.extend(rest);
-        let is_whole = std::str::from_utf8(&around)
-            .is_ok_and(|json| Scanner::new(None, &[]).members(json, |_, _| ()).is_some());
+        let is_whole = std::str::from_utf8(&around).is_ok_and(|json| {
+            Scanner::new(None, &[])
+                .members(json, |_, _, _| ())
+                .is_some()
+        });
         is_whole.then_some(()).ok_or_else(|| {
             (
                 self.at,
@@ -613,18 +611,20 @@ mod tests {
     fn values(bytes: &[u8], block_bytes: usize) -> (Vec<String>, Option<Fault>) {
         let mut blocks = Blocks::new(bytes, block_bytes, |_| true);
         let mut values = Vec::new();
-        let mut n_bytes = 0;
+        let (mut n_bytes, mut n_lines_before) = (0, 0);
         loop {
             let block = match blocks.next() {
                 Ok(Some(block)) => block,
                 Ok(None) => return (values, None),
-                Err(Broken::Fault(fault)) => return (values, Some(fault)),
+                Err(Broken::Fault(fault)) => {
+                    let line = fault.line + n_lines_before;
+                    return (values, Some(Fault { line, ..fault }));
+                }
                 Err(Broken::Io(error)) => panic!("{error}"),
             };
-            let before = &bytes[..usize::try_from(block.offset).unwrap()];
             assert!(block.offset >= n_bytes);
             n_bytes = block.offset + block.bytes.len() as u64;
-            assert_eq!(block.line, 1 + n_lines(before));
+            n_lines_before += n_lines(&block.bytes);
             let text =
                 |range: Range<usize>| String::from_utf8_lossy(&block.bytes[range]).into_owned();
             match &block.cut {

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::error::quoted;
 use crate::runs::functions::{A_COST, A_WHOLE_NUMBER, whole_number};
-use crate::runs::json::{Name, Scanner, object};
+use crate::runs::json::{Scanner, object};
 use crate::tally::money;
 use crate::time::parse_time;
 
@@ -200,9 +200,8 @@ pub(super) struct Reader<'a> {
     open: Vec<Open<'a>>,
     /// The runs of the value that have children.
     parents: Vec<Lineage<'a>>,
-    /// The names of the members of the object that was read last, and where they go: the next one mostly has
-    /// the same.
-    names: Vec<(&'a [u8], Option<Place>)>,
+    /// Where the members go of the object that was read last, by their number.
+    places: Vec<Option<Place>>,
 }
 
 /// A part of a value.
@@ -242,7 +241,7 @@ impl<'a> Reader<'a> {
             n_columns,
             open: Vec::new(),
             parents: Vec::new(),
-            names: Vec::new(),
+            places: Vec::new(),
         }
     }
 
@@ -298,23 +297,15 @@ impl<'a> Reader<'a> {
             )));
         }
         let mut members = Members::default();
-        let names = &mut self.names;
-        let mut index = 0;
-        let is_whole = self.scanner.members(json, |name, value| {
-            let place = match names.get_mut(index) {
-                Some((known, place)) if *known == name.as_bytes() => *place,
-                known => {
-                    let place = Place::of(name.as_bytes());
-                    match (name, known) {
-                        (Name::Plain(name), Some(known)) => *known = (name, place),
-                        (Name::Plain(name), None) => names.push((name, place)),
-                        (Name::Escaped(_), _) => {}
-                    }
-                    place
+        let places = &mut self.places;
+        let is_whole = self.scanner.members(json, |number, name, value| {
+            if let Some(name) = name {
+                places.resize(places.len().max(number + 1), None);
+                if let Some(place) = places.get_mut(number) {
+                    *place = Place::of(name.as_bytes());
                 }
-            };
-            index += 1;
-            if let Some(place) = place {
+            }
+            if let Some(place) = places.get(number).copied().flatten() {
                 members.add(place, value);
             }
         });
