@@ -40,6 +40,8 @@ const END_BYTES: u64 = 64 << 10;
 pub(crate) struct Footer {
     /// The number of runs.
     pub(crate) n_rows: u64,
+    /// The bytes of all columns before they are compressed.
+    pub(crate) n_bytes: u64,
     /// The file's columns as they come without any hint of the writer's.
     pub(crate) schema: SchemaRef,
     /// What it says of tallies, where its rows are such.
@@ -133,6 +135,10 @@ impl Footer {
                 .iter()
                 .filter_map(|group| u64::try_from(group.num_rows()).ok())
                 .sum(),
+            n_bytes: groups
+                .iter()
+                .filter_map(|group| u64::try_from(group.total_byte_size()).ok())
+                .fold(0, u64::saturating_add),
             columns: columns.collect(),
             written: Arc::clone(&schema),
             schema,

@@ -10,7 +10,7 @@ mod blocks;
 mod run;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
@@ -24,8 +24,9 @@ use datafusion::parquet::errors::ParquetError;
 
 use super::listing::{self, Form, Listed};
 use crate::error::{Error, Result, SkippedFile};
+use crate::runs::Column;
 use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
-use run::{COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
+use run::{COLUMNS, N_ASKED_COLUMNS, N_COLUMNS, N_SMALL_COLUMNS, Reader};
 use table::{Encoder, Rows, Table};
 
 /// Files of fewer bytes are read by one thread each, several at a time.
@@ -77,11 +78,36 @@ pub(super) struct Spooled {
     n_columns: usize,
 }
 
+/// How much of each run is read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Breadth {
+    /// What is mostly asked of.
+    Small,
+    /// Inputs and outputs as well.
+    Asked,
+    /// All that is known.
+    Whole,
+}
+
+impl Breadth {
+    /// What it takes to read some columns.
+    pub(super) fn of(columns: &BTreeSet<Column>) -> Self {
+        let has = |column| columns.contains(&column);
+        if has(Column::Events) {
+            Self::Whole
+        } else if has(Column::Inputs) || has(Column::Outputs) {
+            Self::Asked
+        } else {
+            Self::Small
+        }
+    }
+}
+
 /// How files are read.
 #[derive(Clone, Debug)]
 pub(super) struct Reading {
-    /// Inputs and outputs are wanted as well.
-    pub(super) whole: bool,
+    /// How much of each run is wanted.
+    pub(super) breadth: Breadth,
     /// What is no run is left out.
     pub(super) skips: bool,
     pub(super) n_threads: usize,
@@ -135,10 +161,10 @@ impl Spools {
 
     /// The files of which there is no table yet, or none that suffices.
     fn jobs(&self, files: &[Listed], reading: &Reading) -> Result<Vec<Job>> {
-        let n_columns = if reading.whole {
-            N_COLUMNS
-        } else {
-            N_SMALL_COLUMNS
+        let n_columns = match reading.breadth {
+            Breadth::Small => N_SMALL_COLUMNS,
+            Breadth::Asked => N_ASKED_COLUMNS,
+            Breadth::Whole => N_COLUMNS,
         };
         let mut kept = self.kept();
         let mut jobs = Vec::new();

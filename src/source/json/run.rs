@@ -41,7 +41,8 @@ pub(super) enum Kind {
     Cost,
 }
 
-/// The columns: those that a question about inputs or outputs alone reads come last.
+/// The columns: those that a question about inputs or outputs alone reads come late, those that none reads
+/// last.
 pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("id", Kind::Id),
     ("tenant_id", Kind::Id),
@@ -74,11 +75,14 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("completion_cost_details", Kind::Json),
     ("inputs", Kind::Json),
     ("outputs", Kind::Json),
+    ("events", Kind::Json),
+    ("parent_run_ids", Kind::Json),
 ];
 
-/// How many columns there are, and how many without inputs and outputs.
-pub(super) const N_COLUMNS: usize = 31;
-pub(super) const N_SMALL_COLUMNS: usize = N_COLUMNS - 2;
+/// How many columns there are, how many questions read, and how many without inputs and outputs.
+pub(super) const N_COLUMNS: usize = 33;
+pub(super) const N_ASKED_COLUMNS: usize = N_COLUMNS - 2;
+pub(super) const N_SMALL_COLUMNS: usize = N_ASKED_COLUMNS - 2;
 
 const TENANT: usize = 1;
 const PROJECT: usize = 2;
@@ -210,7 +214,6 @@ struct Lineage<'a> {
 }
 
 /// A run's members as they stand.
-#[derive(Default)]
 struct Members<'a> {
     columns: [Option<&'a str>; N_COLUMNS],
     project: Option<&'a str>,
@@ -353,6 +356,21 @@ impl<'a> Reader<'a> {
             added.reverse();
         }
         Ok(())
+    }
+}
+
+impl Default for Members<'_> {
+    fn default() -> Self {
+        Self {
+            columns: [None; N_COLUMNS],
+            project: None,
+            page: None,
+            metadata: None,
+            thread: None,
+            children: None,
+            runs: None,
+            figures: None,
+        }
     }
 }
 
@@ -665,6 +683,7 @@ mod tests {
             ]
         );
         assert_eq!(COLUMNS[N_SMALL_COLUMNS].0, "inputs");
+        assert_eq!(COLUMNS[N_ASKED_COLUMNS].0, "events");
     }
 
     #[test]
