@@ -87,18 +87,22 @@ pub async fn convert(
     let id = export_id(source, options)?;
     if let Some(record) = target.standing(id)? {
         let projects = record.projects();
-        target.settle(id, &sessions(source, &projects)?)?;
+        let sessions = sessions(source, &projects)?;
+        target.settle(id, sessions.as_deref())?;
         return Ok(record.converted(target.path(id), id, true, source.n_bytes(), Vec::new()));
     }
     let mut staging = target.stage(id)?;
+    let mut is_frugal = false;
     loop {
-        match attempt(engine, source, options, &mut staging).await {
-            Ok(warnings) => {
+        match attempt(engine, source, options, &mut staging, is_frugal).await {
+            Ok((warnings, left_out)) => {
                 let sessions = sessions(source, &staging.projects()?)?;
-                let record = staging.finish(&sessions)?;
+                let record = staging.finish(sessions.as_deref(), left_out)?;
                 let path = target.path(id);
                 return Ok(record.converted(path, id, false, source.n_bytes(), warnings));
             }
+            // Where several jobs at once, or several threads, need too much, one may not.
+            Err(Redo::Failed(Error::Memory { .. })) if !is_frugal => is_frugal = true,
             Err(Redo::Failed(error)) => return Err(error),
             // What was written may depend on what is known only now.
             Err(Redo::Without(files)) => staging.begin_without(files)?,
@@ -154,13 +158,15 @@ fn sessions(source: &Source, projects: &BTreeSet<Uuid>) -> Result<Option<String>
     Ok((!records.is_empty()).then(text))
 }
 
-/// Writes what is not written yet; returns what should be known of it.
+/// Writes what is not written yet, on one thread where that is to save memory; returns what should be known of it, and the files of which only a part was
+/// read.
 async fn attempt(
     engine: &Engine,
     source: &Source,
     options: &ConvertOptions,
     staging: &mut Staging<'_>,
-) -> Result<Vec<String>, Redo> {
+    is_frugal: bool,
+) -> Result<(Vec<String>, Vec<SkippedFile>), Redo> {
     let mut skipped = staging.skipped().to_vec();
     let whole = engine::whole(
         engine,
@@ -170,20 +176,12 @@ async fn attempt(
         &mut skipped,
     );
     let mut whole = whole.await?;
-    let known = staging.skipped().len();
-    skipped.extend(
-        whole
-            .left_out
-            .iter()
-            .filter(|file| !staging.skipped().contains(file))
-            .cloned(),
-    );
-    let more: Vec<SkippedFile> = skipped.drain(known..).collect();
+    let more = skipped.split_off(staging.skipped().len());
     if !more.is_empty() {
         staging.begin_without(more)?;
     }
     let jobs: Vec<Arc<Job>> = whole.jobs.iter().cloned().map(Arc::new).collect();
-    let (n_at_once, n_threads) = whole.n_at_once();
+    let (n_at_once, n_threads) = if is_frugal { (1, 1) } else { whole.n_at_once() };
     let mut waiting = (0..).zip(jobs);
     let mut running: JoinSet<(Arc<Job>, Result<usize, Refusal>)> = JoinSet::new();
     loop {
@@ -201,7 +199,7 @@ async fn attempt(
             });
         }
         let Some(ended) = running.join_next().await else {
-            return Ok(std::mem::take(&mut whole.warnings));
+            return Ok((whole.warnings, whole.left_out));
         };
         let ended = ended.map_err(|error| Error::Engine(Box::new(error)))?;
         match ended {

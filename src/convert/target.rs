@@ -37,8 +37,9 @@ const DONE: &str = ".done-";
 #[serde(default)]
 pub(super) struct Record {
     by: String,
-    /// The files that were left out.
+    /// The files that were left out, and those of which a part was.
     skipped: Vec<SkippedFile>,
+    left_out: Vec<SkippedFile>,
     /// Whether costs have the precision for large ones.
     is_wide: bool,
     /// The files, once all of them are written.
@@ -73,7 +74,11 @@ impl Record {
         let path = folder.join(RECORD);
         match fs::read(&path) {
             Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok().filter(Self::is_ours)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(failed(&path, "cannot read", error)),
         }
     }
@@ -114,7 +119,7 @@ impl Record {
             n_bytes_read,
             n_bytes: files.iter().map(|file| file.n_bytes).sum(),
             warnings,
-            skipped: self.skipped.clone(),
+            skipped: [self.skipped.as_slice(), &self.left_out].concat(),
         }
     }
 }
@@ -190,8 +195,8 @@ impl Target {
     }
 
     /// Leaves an export that stands as the only one, with its side file.
-    pub(super) fn settle(&self, id: Uuid, sessions: &Option<String>) -> Result<()> {
-        self.write_sessions(sessions.as_deref())?;
+    pub(super) fn settle(&self, id: Uuid, sessions: Option<&str>) -> Result<()> {
+        self.write_sessions(sessions)?;
         for other in self.exports.keys().filter(|other| **other != id) {
             self.remove(*other)?;
         }
@@ -299,14 +304,19 @@ impl Staging<'_> {
     }
 
     /// Makes it the only export that stands.
-    pub(super) fn finish(mut self, sessions: &Option<String>) -> Result<Record> {
+    pub(super) fn finish(
+        mut self,
+        sessions: Option<&str>,
+        left_out: Vec<SkippedFile>,
+    ) -> Result<Record> {
         for path in entries(&self.path)? {
             if name(&path).starts_with(DONE) {
                 fs::remove_file(&path).map_err(|error| failed(&path, "cannot remove", error))?;
             }
         }
         self.record.files = files_below(&self.path)?;
-        self.record.sessions = sessions.as_deref().map(digest);
+        self.record.left_out = left_out;
+        self.record.sessions = sessions.map(digest);
         self.record.write(&self.path)?;
         let replaced = self.target.exports.keys().filter(|id| **id != self.id);
         let replaced: String = replaced.map(|id| format!("{EXPORT}{id}\n")).collect();
@@ -314,7 +324,7 @@ impl Staging<'_> {
             replace(&self.path.join(REPLACES), &replaced)?;
         }
         if sessions.is_some() {
-            self.target.write_sessions(sessions.as_deref())?;
+            self.target.write_sessions(sessions)?;
         }
         let path = self.target.path(self.id);
         fs::rename(&self.path, &path).map_err(|error| failed(&path, "cannot write", error))?;

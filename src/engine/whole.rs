@@ -63,7 +63,7 @@ pub(crate) async fn whole<'e>(
     let opened = open(engine, source, &request, &runs, looked_at, skipped).await?;
     let (mut question, mut tallied) = opened;
     question.files.refuse_of_tallies("runs to convert")?;
-    let (files, nested) = question.files.clone().simple();
+    let (files, unknown) = question.files.clone().simple();
     question.files = files;
     let all: BTreeSet<Uuid> = tallied.projects.keys().copied().collect();
     let wanted = Wanted {
@@ -75,9 +75,12 @@ pub(crate) async fn whole<'e>(
     let projects = &mut tallied.projects;
     question.count_undecided([&wanted], projects).await?;
     let mut warnings = tallied.warnings;
-    warnings.extend(nested.into_iter().map(|name| {
-        format!("column {name}: left out, as its values are neither texts, numbers nor times")
-    }));
+    if !unknown.is_empty() {
+        let names = Vec::from_iter(unknown).join(", ");
+        warnings.push(format!(
+            "nothing is known of these, so they are left out: {names}"
+        ));
+    }
     let undecided = projects
         .iter()
         .filter(|(_, project)| project.n_undecided > 0);
@@ -207,7 +210,9 @@ async fn start(
     guarded(async {
         let mut state = engine.ctx.state();
         let config = state.config().clone().with_batch_size(n_rows);
-        *state.config_mut() = config.with_target_partitions(n_threads);
+        *state.config_mut() = config
+            .with_target_partitions(n_threads)
+            .with_round_robin_repartition(false);
         let physical = state.create_physical_plan(&plan).await?;
         if let Ok(mut underway) = engine.underway.lock() {
             underway.push(Arc::clone(&physical));

@@ -74,6 +74,8 @@ pub(super) struct Spooled {
     pub(super) absent: Vec<&'static str>,
     /// What of the file was left out.
     pub(super) left_out: Option<String>,
+    /// The names of members of runs that have no column.
+    pub(super) passed_over: BTreeSet<String>,
     n_rows: usize,
     n_columns: usize,
 }
@@ -358,6 +360,7 @@ struct Encoded {
     present: u64,
     n_left_out: u64,
     first_left_out: Option<Fault>,
+    passed_over: BTreeSet<String>,
 }
 
 /// What is said of a file that is named itself.
@@ -438,6 +441,7 @@ impl Job {
         Ok(Some(Spooled {
             table: self.table.clone(),
             absent: absent.map(|(_, (name, _))| *name).collect(),
+            passed_over: sum.passed_over,
             left_out: sum.first_left_out.map(|fault| {
                 let first = told(&fault, packing);
                 match sum.n_left_out {
@@ -517,6 +521,7 @@ struct Sum {
     present: u64,
     n_left_out: u64,
     first_left_out: Option<Fault>,
+    passed_over: BTreeSet<String>,
 }
 
 impl Sum {
@@ -533,6 +538,7 @@ impl Sum {
         self.n_bytes += block.bytes.len() as u64;
         self.present |= done.present;
         self.n_left_out += done.n_left_out;
+        self.passed_over.extend(done.passed_over);
         self.first_left_out = self.first_left_out.take().or(done.first_left_out);
         Ok(())
     }
@@ -692,5 +698,6 @@ fn encoded(
         present,
         n_left_out,
         first_left_out,
+        passed_over: reader.passed_over,
     })
 }

@@ -122,8 +122,6 @@ pub(crate) struct Job {
     pub(crate) projects: BTreeSet<Uuid>,
     /// Whether they say which runs belong to a trace.
     pub(crate) has_traces: bool,
-    /// Their rows.
-    pub(crate) n_rows: u64,
     /// The bytes of a row, on average, before it is compressed.
     pub(crate) row_bytes: u64,
 }
@@ -182,10 +180,14 @@ fn is_list_of_texts(kind: &DataType) -> bool {
 }
 
 impl Files {
-    /// The same without the columns that cannot be carried over, and the names of these.
+    /// The same without the columns that cannot be carried over, and the names of these; those of members of
+    /// runs in JSON too.
     pub(crate) fn simple(mut self) -> (Self, BTreeSet<String>) {
         let mut left_out = BTreeSet::new();
         for file in &mut self.files {
+            if let Some(json) = &file.spooled {
+                left_out.extend(json.passed_over.iter().cloned());
+            }
             let fields = file.footer.schema.fields().iter();
             let nested = fields.filter(|field| read_as(field).is_none());
             let nested = nested.filter(|field| *field.data_type() != DataType::Null);
@@ -363,12 +365,11 @@ impl Job {
         let own = files.iter().map(|file| file.project);
         let own = own.map(|project| project.value.filter(|_| project.is_proven));
         let own: Option<BTreeSet<Uuid>> = own.collect();
-        let n_rows = files.iter().map(|file| file.footer.n_rows).sum();
+        let n_rows: u64 = files.iter().map(|file| file.footer.n_rows).sum();
         let n_bytes: u64 = files.iter().map(|file| file.footer.n_bytes).sum();
         Self {
             projects: own.unwrap_or_else(|| projects.clone()),
             has_traces,
-            n_rows,
             row_bytes: n_bytes / n_rows.max(1),
             files: Files {
                 files: files.into_iter().cloned().collect(),

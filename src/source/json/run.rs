@@ -5,6 +5,7 @@
 //! one pass, without a tree: what no column wants is passed over, what one wants stays where it lies.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::de::IgnoredAny;
 use uuid::Uuid;
@@ -195,6 +196,8 @@ pub(super) struct Reader<'a> {
     /// The names of the members of the object that was read last, and where they go: the next one mostly has
     /// the same.
     names: Vec<(&'a [u8], Option<Place>)>,
+    /// The names of members of runs that go nowhere, where all columns are read.
+    pub(super) passed_over: BTreeSet<String>,
 }
 
 /// A part of a value.
@@ -234,6 +237,7 @@ impl<'a> Reader<'a> {
             open: Vec::new(),
             parents: Vec::new(),
             names: Vec::new(),
+            passed_over: BTreeSet::new(),
         }
     }
 
@@ -291,6 +295,9 @@ impl<'a> Reader<'a> {
         let mut members = Members::default();
         let names = &mut self.names;
         let mut index = 0;
+        let names_all = self.n_columns == N_COLUMNS;
+        let known = &self.passed_over;
+        let mut passed_over: Vec<String> = Vec::new();
         let is_whole = self.scanner.members(json, |name, value| {
             let place = match names.get_mut(index) {
                 Some((known, place)) if *known == name.as_bytes() => *place,
@@ -305,8 +312,15 @@ impl<'a> Reader<'a> {
                 }
             };
             index += 1;
-            if let Some(place) = place {
-                members.add(place, value);
+            match place {
+                Some(place) => members.add(place, value),
+                None if names_all && !says_nothing(value) => {
+                    let name = String::from_utf8_lossy(name.as_bytes());
+                    if !known.contains(name.as_ref()) {
+                        passed_over.push(name.into_owned());
+                    }
+                }
+                None => {}
             }
         });
         if is_whole.is_none() {
@@ -325,6 +339,7 @@ impl<'a> Reader<'a> {
         }
         let lineage = parent.and_then(|parent| self.parents.get(parent));
         let run = members.run(self.n_columns, lineage)?;
+        self.passed_over.extend(passed_over);
         if let Some(children) = members.children.filter(|json| json.starts_with('[')) {
             let parent = self.parents.len();
             self.parents.push(run.lineage());
@@ -497,6 +512,11 @@ impl<'a> Run<'a> {
         self.values[EXTRA] = Value::Text(format!("{{{}}}", all.join(",")).into());
         self.present |= 1 << EXTRA;
     }
+}
+
+/// Whether nothing is lost with a value.
+fn says_nothing(json: &str) -> bool {
+    matches!(json, "null" | "[]" | "{}" | "\"\"")
 }
 
 fn member(name: &str, json: &str) -> String {
