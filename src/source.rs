@@ -23,8 +23,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::SystemTime;
 
+use chrono::{DateTime, Utc};
 use datafusion::execution::context::SessionContext;
 use futures::StreamExt;
 use uuid::Uuid;
@@ -160,7 +160,7 @@ impl Source {
         let listed = self.listed.iter().map(|file| &file.canonical);
         let inputs = listed.chain(&self.side_files).map(|path| {
             if path.as_os_str() == listing::STREAM {
-                return Ok(format!("{path:?} {:?}", SystemTime::now()));
+                return Ok(Utc::now().to_string());
             }
             let facts = fs::metadata(path).and_then(|facts| Ok((facts.len(), facts.modified()?)));
             let (n_bytes, modified) = facts.map_err(|source| Error::Io {
@@ -168,7 +168,9 @@ impl Source {
                 action: "cannot read",
                 source,
             })?;
-            Ok(format!("{path:?} {n_bytes} {modified:?}"))
+            let path = path.to_string_lossy();
+            let modified = DateTime::<Utc>::from(modified);
+            Ok(format!("{} {n_bytes} {modified}", path.escape_debug()))
         });
         inputs.collect()
     }

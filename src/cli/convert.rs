@@ -28,6 +28,7 @@ The folder then has one export: a file a project and day (UTC), sorted by start,
 written aside and appears whole at the end; after an interruption the same command goes on with what was
 begun, and where nothing has changed it does nothing. Changed inputs replace what was converted before;
 a folder with anything else in it is refused.")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Convert {
     /// Files, folders or globs of exports or dumps; several are one source.
     #[arg(value_name = "SOURCE")]

@@ -63,9 +63,9 @@ impl WrittenFile {
         Uuid::try_parse(project).ok()
     }
 
-    fn day(&self) -> Option<PathBuf> {
-        let folders = self.path.iter().rev().skip(1).take(3);
-        Some(folders.collect())
+    /// The folders of its day, the innermost first.
+    fn day(&self) -> PathBuf {
+        self.path.iter().rev().skip(1).take(3).collect()
     }
 }
 
@@ -107,7 +107,7 @@ impl Record {
         warnings: Vec<String>,
     ) -> Converted {
         let files = &self.files;
-        let days: BTreeSet<PathBuf> = files.iter().filter_map(WrittenFile::day).collect();
+        let days: BTreeSet<PathBuf> = files.iter().map(WrittenFile::day).collect();
         Converted {
             path,
             export_id,
@@ -139,7 +139,8 @@ impl Target {
         refuse_sources(dir, source)?;
         fs::create_dir_all(dir).map_err(|error| failed(dir, "cannot make the folder", error))?;
         refuse_sources(dir, source)?;
-        let exports = exports(dir)?;
+        // Nothing is written into a folder of somebody else's, not even a lock.
+        exports(dir)?;
         let path = dir.join(LOCK);
         let lock = File::create(&path).map_err(|error| failed(&path, "cannot write", error))?;
         match lock.try_lock() {
@@ -153,9 +154,9 @@ impl Target {
             Err(TryLockError::Error(error)) => return Err(failed(&path, "cannot lock", error)),
         }
         Ok(Self {
+            exports: exports(dir)?,
             dir: dir.to_owned(),
             _lock: lock,
-            exports,
         })
     }
 
@@ -319,9 +320,9 @@ impl Staging<'_> {
         self.record.sessions = sessions.map(digest);
         self.record.write(&self.path)?;
         let replaced = self.target.exports.keys().filter(|id| **id != self.id);
-        let replaced: String = replaced.map(|id| format!("{EXPORT}{id}\n")).collect();
+        let replaced: Vec<String> = replaced.map(|id| format!("{EXPORT}{id}\n")).collect();
         if !replaced.is_empty() {
-            replace(&self.path.join(REPLACES), &replaced)?;
+            replace(&self.path.join(REPLACES), &replaced.concat())?;
         }
         if sessions.is_some() {
             self.target.write_sessions(sessions)?;
@@ -409,7 +410,7 @@ fn check(dir: &Path, export: &Path, record: &Record) -> Result<bool> {
             .any(|own| path == export.join(own));
         match missing.remove(&path) {
             Some(n_bytes) => {
-                is_whole &= fs::metadata(&path).is_ok_and(|facts| facts.len() == n_bytes)
+                is_whole &= fs::metadata(&path).is_ok_and(|facts| facts.len() == n_bytes);
             }
             None if is_own => {}
             None => return Err(foreign(dir, &path)),
