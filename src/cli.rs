@@ -3,6 +3,7 @@
 
 mod audit;
 mod config;
+mod convert;
 mod demo;
 mod documents;
 mod face;
@@ -73,6 +74,7 @@ const EXAMPLES: &str = "Examples:
   runtally stats exports/ --group-by metadata.team --every month
   runtally runs exports/ --sort cost --limit 20 --since 7d
   runtally audit exports/ --fail-on gaps,counted_twice
+  runtally convert dumps/ -o exports/
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -113,6 +115,8 @@ enum Command {
     Runs(Box<runs::Runs>),
     /// Whether the data is whole: what the source has, and what may be wrong with it.
     Audit(Box<audit::Audit>),
+    /// Writes runs anew, as Parquet that answers fast: one file a project and day, sorted.
+    Convert(Box<convert::Convert>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -158,6 +162,7 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::Stats(stats) => (stats.run(matches), stats.question.errors_are_json()),
         Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
         Command::Audit(audit) => (audit.run(matches), audit.question.errors_are_json()),
+        Command::Convert(convert) => (convert.run(matches), convert.json),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Formats(formats) => (formats.run(), formats.json),

@@ -8,6 +8,7 @@ mod audit;
 mod question;
 mod split;
 mod stored;
+mod whole;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -42,6 +43,7 @@ use crate::tally::{self, Tally};
 pub(crate) use audit::{Audited, Part, audit};
 pub(crate) use question::{ProjectTally, Stop, Tallied, answer};
 pub(crate) use split::{GroupRow, Groups, RunRow, split};
+pub(crate) use whole::{Rows, Whole, whole};
 
 /// What the engine may use.
 #[derive(Clone, Debug, Default)]
@@ -84,12 +86,28 @@ pub struct Progress {
     pub n_rows: u64,
 }
 
+impl Progress {
+    /// Adds how far a plan has come.
+    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
+        for scan in scans(plan) {
+            let metrics = scan.metrics().unwrap_or_default();
+            let metric = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize());
+            self.n_files += metric("files_processed");
+            self.n_files_there += n_files(&scan);
+            self.n_bytes += u64::try_from(metric("bytes_scanned")).unwrap_or(0);
+            self.n_rows += u64::try_from(metrics.output_rows().unwrap_or(0)).unwrap_or(0);
+        }
+    }
+}
+
 /// Executes questions over sources.
 #[derive(Clone)]
 pub struct Engine {
     ctx: SessionContext,
     /// The plans of the question that is being answered, or was last.
     underway: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
+    /// How far those had come that are done and forgotten.
+    done: Arc<Mutex<Progress>>,
     /// The bytes of JSON that were read for it before.
     n_json_bytes: Arc<AtomicU64>,
 }
@@ -132,6 +150,7 @@ impl Engine {
         Ok(Self {
             ctx,
             underway: Arc::default(),
+            done: Arc::default(),
             n_json_bytes: Arc::default(),
         })
     }
@@ -141,18 +160,15 @@ impl Engine {
     #[must_use]
     pub fn progress(&self) -> Progress {
         let underway = self.underway.lock().map(|plans| plans.clone());
+        let done = self.done.lock().map(|done| *done).unwrap_or_default();
         let mut progress = Progress {
             n_json_bytes: self.n_json_bytes.load(Ordering::Relaxed),
-            ..Progress::default()
+            ..done
         };
-        for scan in underway.unwrap_or_default().iter().flat_map(scans) {
-            let metrics = scan.metrics().unwrap_or_default();
-            let metric = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize());
-            progress.n_files += metric("files_processed");
-            progress.n_files_there += n_files(&scan);
-            progress.n_bytes += u64::try_from(metric("bytes_scanned")).unwrap_or(0);
-            progress.n_rows += u64::try_from(metrics.output_rows().unwrap_or(0)).unwrap_or(0);
+        for plan in underway.unwrap_or_default() {
+            progress.add(&plan);
         }
+        progress.n_files_there = progress.n_files_there.max(done.n_files_there);
         progress
     }
 
@@ -160,6 +176,9 @@ impl Engine {
     fn begin(&self) {
         if let Ok(mut plans) = self.underway.lock() {
             plans.clear();
+        }
+        if let Ok(mut done) = self.done.lock() {
+            *done = Progress::default();
         }
     }
 

@@ -30,6 +30,7 @@
 //! | `engine` | executes plans within threads and memory |
 //! | `document` | tally and metadata → the API's document |
 //! | `output` | documents → bytes |
+//! | `convert` | runs → Parquet in the layout of an export, written anew |
 //! | `generate` | seeded synthetic exports |
 //!
 //! # Why not …
@@ -41,6 +42,7 @@
 //!   of up to 256 values are exact, larger ones within 0.1 %, and the same runs give the same bytes
 //!   however they are split over files, threads and machines.
 
+mod convert;
 mod document;
 mod engine;
 mod error;
@@ -60,6 +62,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Seek};
 
+pub use convert::{ConvertOptions, Converted, convert};
 pub use document::{
     Attainment, Audit, AuditedProject, Bucket, Cause, Comparison, Cost, CostFormat, Coverage,
     CoverageUnit, Distribution, FeedbackStats, FieldComparison, Figure, Finding, Group, Label,

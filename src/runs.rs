@@ -98,6 +98,8 @@ pub(crate) enum Column {
     Inputs,
     /// What it gave, JSON text.
     Outputs,
+    /// What happened while it ran, JSON text.
+    Events,
     /// What else was recorded of it, JSON text of an object.
     Extra,
     /// The path of the file that it is in.
@@ -148,6 +150,7 @@ impl Column {
             Self::Prompt => "prompt",
             Self::Inputs => "inputs",
             Self::Outputs => "outputs",
+            Self::Events => "events",
             Self::Extra => "extra",
             Self::File => "file",
             Self::FileDay => "file_day",
@@ -192,6 +195,7 @@ impl Column {
             | Self::Prompt
             | Self::Inputs
             | Self::Outputs
+            | Self::Events
             | Self::Extra
             | Self::File => DataType::Utf8View,
             Self::Tags => texts(),

@@ -16,12 +16,15 @@ pub(crate) mod projects;
 mod scan;
 pub(crate) mod tallies;
 mod thrift;
+mod whole;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
+use chrono::{DateTime, Utc};
 use datafusion::execution::context::SessionContext;
 use futures::StreamExt;
 use uuid::Uuid;
@@ -37,7 +40,9 @@ use projects::{FeedbackRecord, Project};
 pub use format::{ColumnInfo, FormatInfo, formats};
 
 pub(crate) use dedup::Newest;
+pub(crate) use listing::{EXPORT, REPLACES};
 pub(crate) use scan::{Facts, FileFacts, Files, MissingColumn, Wanted, no_project, uuid_at};
+pub(crate) use whole::{Job, WholeColumn, Written};
 
 /// How many projects an error shows.
 const SHOWN: usize = 8;
@@ -52,6 +57,9 @@ pub struct Source {
     dedup: Dedup,
     on_bad_file: OnBadFile,
     spools: json::Spools,
+    /// The folders that were named, and the side files that were read.
+    folders: Vec<PathBuf>,
+    side_files: Vec<PathBuf>,
 }
 
 /// The side files of a source.
@@ -138,7 +146,61 @@ impl Source {
             dedup: options.dedup,
             on_bad_file: options.on_bad_file,
             spools: json::Spools::default(),
+            folders: listing.folders,
+            side_files,
         })
+    }
+
+    /// What tells this source from another one: a line for each file, with its path, size and time.
+    ///
+    /// # Errors
+    ///
+    /// Where a file is gone.
+    pub(crate) fn inputs(&self) -> Result<Vec<String>> {
+        let listed = self.listed.iter().map(|file| &file.canonical);
+        let inputs = listed.chain(&self.side_files).map(|path| {
+            if path.as_os_str() == listing::STREAM {
+                return Ok(Utc::now().to_string());
+            }
+            let facts = fs::metadata(path).and_then(|facts| Ok((facts.len(), facts.modified()?)));
+            let (n_bytes, modified) = facts.map_err(|source| Error::Io {
+                path: path.clone(),
+                action: "cannot read",
+                source,
+            })?;
+            let path = path.to_string_lossy();
+            let modified = DateTime::<Utc>::from(modified);
+            Ok(format!("{} {n_bytes} {modified}", path.escape_debug()))
+        });
+        inputs.collect()
+    }
+
+    /// What says which of the runs count, and whose they are.
+    pub(crate) fn settings(&self) -> String {
+        format!("{:?} {:?} {:?}", self.assumed, self.dedup, self.on_bad_file)
+    }
+
+    /// The folders and files that runs are read from, absolute and without links.
+    pub(crate) fn places(&self) -> impl Iterator<Item = &Path> {
+        let files = self.listed.iter().map(|file| &file.canonical);
+        files.chain(&self.folders).map(PathBuf::as_path)
+    }
+
+    /// The records of some projects, and of those that these are numbered among, as they were read: JSON
+    /// texts, by project.
+    ///
+    /// # Errors
+    ///
+    /// Where a side file cannot be read any more.
+    pub(crate) fn records(&self, of: &BTreeSet<Uuid>) -> Result<Vec<String>> {
+        let dataset = |id: &Uuid| self.metadata.get(id)?.reference_dataset_id;
+        let datasets: BTreeSet<Uuid> = of.iter().filter_map(dataset).collect();
+        let is_of = |id: &Uuid| {
+            of.contains(id) || dataset(id).is_some_and(|dataset| datasets.contains(&dataset))
+        };
+        let records = projects::read_records(&self.side_files)?;
+        let records = records.into_iter().filter(|(id, _)| is_of(id));
+        Ok(records.map(|(_, text)| text).collect())
     }
 
     /// What the metadata says of a project.
@@ -327,6 +389,9 @@ impl Source {
             }
         }
         dedup::mark(&mut files, &self.listed, self.dedup)?;
+        for (number, file) in (0..).zip(&mut files) {
+            Arc::make_mut(file).first_row = number * dedup::PLACES_A_FILE;
+        }
         Ok(Files {
             files,
             tallies,

@@ -24,9 +24,9 @@ use super::summary::{Answer, Summary};
 use super::{Exit, report, summary, write};
 
 pub(super) const WHICH: &str = "Which traces";
-const SOURCES: &str = "Sources";
+pub(super) const SOURCES: &str = "Sources";
 pub(super) const OUTPUT: &str = "Output";
-const LIMITS: &str = "Limits";
+pub(super) const LIMITS: &str = "Limits";
 
 /// The flags of a question.
 #[derive(Debug, Args)]
@@ -235,14 +235,14 @@ enum UsageArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum DedupArg {
+pub(super) enum DedupArg {
     Auto,
     Always,
     Never,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum OnErrorArg {
+pub(super) enum OnErrorArg {
     Fail,
     Skip,
 }
@@ -427,13 +427,7 @@ impl QuestionArgs {
             self.source.clone()
         };
         if sources.is_empty() {
-            return Err(Error::Usage {
-                problem: "no source is given".to_owned(),
-                hint: Some(
-                    "name a file, folder or glob of exports; `runtally demo` makes one to try"
-                        .to_owned(),
-                ),
-            });
+            return Err(no_source());
         }
         Ok(sources)
     }
@@ -544,6 +538,15 @@ impl QuestionArgs {
     }
 }
 
+/// The error for a command line without a source.
+pub(super) fn no_source() -> Error {
+    let hint = "name a file, folder or glob of exports; `runtally demo` makes one to try";
+    Error::Usage {
+        problem: "no source is given".to_owned(),
+        hint: Some(hint.to_owned()),
+    }
+}
+
 /// What stands beside an answer, on standard error; the summary last.
 fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
     if !left_out.is_empty() {
@@ -569,7 +572,7 @@ fn warnings(answer: &impl Answer) -> Vec<String> {
     skipped.chain(answer.warnings().iter().cloned()).collect()
 }
 
-fn runtime(threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, Error> {
+pub(super) fn runtime(threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, Error> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = threads {
         builder.worker_threads(threads.get());

@@ -253,7 +253,7 @@ fn metric_below(plan: &Arc<dyn ExecutionPlan>, name: &str) -> usize {
 
 /// A request on its way.
 pub(super) struct Question<'a> {
-    engine: &'a Engine,
+    pub(super) engine: &'a Engine,
     pub(super) files: Files,
     /// Whether files that cannot be read are left out.
     skips: bool,

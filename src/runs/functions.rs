@@ -82,6 +82,7 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::Texts,
         Kind::TextOf,
         Kind::Unread,
+        Kind::JsonList,
     ]
     .map(Kind::udf)
     .to_vec()
@@ -213,6 +214,11 @@ pub(crate) fn unread(nothing: Expr, column: &str) -> Expr {
     Kind::Unread.udf().call(vec![nothing, lit(column)])
 }
 
+/// The JSON text of a list of texts.
+pub(crate) fn json_list(value: Expr, column: &str) -> Expr {
+    Kind::JsonList.udf().call(vec![value, lit(column)])
+}
+
 /// Microseconds from one canonical time to another.
 pub(crate) fn difference_us(from: Expr, to: Expr) -> Expr {
     Kind::Difference.udf().call(vec![from, to])
@@ -249,6 +255,7 @@ enum Kind {
     Texts,
     TextOf,
     Unread,
+    JsonList,
 }
 
 impl Kind {
@@ -302,6 +309,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Texts => "texts",
             Kind::TextOf => "text_of",
             Kind::Unread => "unread",
+            Kind::JsonList => "json_list",
         }
     }
 
@@ -326,7 +334,8 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::Member
             | Kind::PathText
             | Kind::FirstPathText
-            | Kind::TextOf => DataType::Utf8View,
+            | Kind::TextOf
+            | Kind::JsonList => DataType::Utf8View,
             Kind::Texts => super::texts(),
             Kind::Needed | Kind::Unread => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
@@ -422,6 +431,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Member => json::members(&text(&values)?, column)?,
             Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TextOf => text_of_any(&values, column)?,
+            Kind::JsonList => json_lists(&values)?,
             Kind::TraceOf => Arc::new(
                 text(&values)?
                     .iter()
@@ -670,6 +680,16 @@ fn lists_of_texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         }
         kind => Err(bad(column, "a list of texts", format!("the type {kind}"))),
     }
+}
+
+fn json_lists(values: &ArrayRef) -> Result<ArrayRef> {
+    let lists = compute::cast(values, &super::texts())?;
+    let lists = lists.as_list::<i32>().iter();
+    let texts = lists.map(|list| {
+        let texts: Vec<Option<&str>> = list.as_ref()?.as_string_view().iter().collect();
+        Some(serde_json::Value::from(texts).to_string())
+    });
+    Ok(Arc::new(texts.collect::<StringViewArray>()))
 }
 
 fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {

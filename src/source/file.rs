@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use chrono::NaiveTime;
-use datafusion::arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::execution::context::SessionContext;
@@ -20,6 +20,7 @@ use super::listing::{Export, Keys, Listed};
 use super::pages::ShownPath;
 use super::scan::{Facts, FileFacts};
 use super::tallies::TallyFile;
+use super::whole;
 use crate::error::{Error, Result, without_kinds};
 use crate::request::Window;
 use crate::runs::Column;
@@ -36,7 +37,7 @@ pub(super) const NOTABLE: [Column; 7] = [
 ];
 
 /// Microseconds of a day.
-const DAY_US: i64 = 86_400_000_000;
+pub(super) const DAY_US: i64 = 86_400_000_000;
 
 /// A file of runs whose footer has been read.
 #[derive(Debug, Clone)]
@@ -53,6 +54,8 @@ pub(crate) struct SourceFile {
     pub(super) export: Export,
     /// Where it stands among those that may repeat its runs; `None` where none does.
     pub(super) rank: Option<Rank>,
+    /// The place of its first row among those of all files, by their paths.
+    pub(super) first_row: i64,
     /// The table that was made of it, where it is no Parquet itself.
     pub(super) spooled: Option<Arc<Spooled>>,
 }
@@ -80,6 +83,15 @@ pub(super) struct Assumed {
 pub(super) struct Constant {
     pub(super) value: Option<Uuid>,
     pub(super) is_proven: bool,
+}
+
+/// Which columns of files are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Breadth {
+    /// Those that the format knows.
+    Known,
+    /// All of them.
+    Whole,
 }
 
 /// A file whose footer has been read.
@@ -134,7 +146,7 @@ pub(super) async fn open(
         return Ok(Opened::Nothing(path));
     }
     let footer = match &spooled {
-        Some(spooled) => footer.without(&spooled.absent, &spooled.unread),
+        Some(spooled) => footer.without(&spooled.absent).with_unread(&spooled.unread),
         None => footer,
     };
     // Dumps mostly do not name it.
@@ -184,6 +196,7 @@ impl SourceFile {
             tenant: constant(Column::TenantId, listed.keys.tenant, assumed.tenant),
             export: listed.export.clone(),
             rank: None,
+            first_row: 0,
             spooled: None,
             path: listed.path.clone(),
             keys: listed.keys.clone(),
@@ -281,19 +294,28 @@ impl SourceFile {
         self.format.has(column, &self.footer)
     }
 
-    /// The file's columns that the format reads, as the scan should give them.
-    pub(super) fn read_schema(&self) -> SchemaRef {
+    /// How the scan should give a column; `None` where it is not read.
+    fn read_as(&self, field: &FieldRef, breadth: Breadth) -> Option<DataType> {
+        let known = self.format.read_as(field);
+        match breadth {
+            Breadth::Known => known,
+            Breadth::Whole => known.or_else(|| whole::read_as(field)),
+        }
+    }
+
+    /// The file's columns that are read, as the scan should give them.
+    pub(super) fn read_schema(&self, breadth: Breadth) -> SchemaRef {
         let fields = self.footer.schema.fields().iter().filter_map(|field| {
-            let kind = self.format.read_as(field)?;
+            let kind = self.read_as(field, breadth)?;
             Some(Arc::new(Field::new(field.name(), kind, true)))
         });
         Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
     }
 
     /// The file for a scan: how to read each of its columns, and the constants.
-    pub(super) fn partitioned(&self) -> PartitionedFile {
+    pub(super) fn partitioned(&self, breadth: Breadth) -> PartitionedFile {
         let fields = self.footer.written.fields().iter().map(|field| {
-            let kind = self.format.read_as(field);
+            let kind = self.read_as(field, breadth);
             Arc::new(
                 field
                     .as_ref()
@@ -310,6 +332,7 @@ impl SourceFile {
             ScalarValue::Int64(self.rank.map(|rank| rank.first_row)),
             ScalarValue::Utf8View(Some(self.path.display().to_string())),
             ScalarValue::TimestampMicrosecond(self.day_us(), None),
+            ScalarValue::Int64(Some(self.first_row)),
         ];
         self.scan
             .clone()

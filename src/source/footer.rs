@@ -40,6 +40,8 @@ const END_BYTES: u64 = 64 << 10;
 pub(crate) struct Footer {
     /// The number of runs.
     pub(crate) n_rows: u64,
+    /// The bytes of all columns before they are compressed.
+    pub(crate) n_bytes: u64,
     /// The file's columns as they come without any hint of the writer's.
     pub(crate) schema: SchemaRef,
     /// What it says of tallies, where its rows are such.
@@ -135,6 +137,10 @@ impl Footer {
                 .iter()
                 .filter_map(|group| u64::try_from(group.num_rows()).ok())
                 .sum(),
+            n_bytes: groups
+                .iter()
+                .filter_map(|group| u64::try_from(group.total_byte_size()).ok())
+                .fold(0, u64::saturating_add),
             columns: columns.collect(),
             written: Arc::clone(&schema),
             schema,
@@ -143,7 +149,7 @@ impl Footer {
     }
 
     /// The same, as if the file lacked some columns.
-    pub(crate) fn without(self, absent: &[&str], unread: &[&'static str]) -> Self {
+    pub(crate) fn without(self, absent: &[&str]) -> Self {
         let kept = self.schema.fields().iter().zip(self.columns);
         let kept = kept.filter(|(field, _)| !absent.contains(&field.name().as_str()));
         let (fields, columns): (Vec<FieldRef>, _) = kept
@@ -152,6 +158,13 @@ impl Footer {
         Self {
             schema: Arc::new(Schema::new(fields)),
             columns,
+            ..self
+        }
+    }
+
+    /// The same, of a file that has columns which were not read.
+    pub(crate) fn with_unread(self, unread: &[&'static str]) -> Self {
+        Self {
             unread: unread.to_vec(),
             ..self
         }

@@ -29,10 +29,43 @@ pub(crate) const DAY: &str = "@day";
 /// The name of the constant that holds the place of a file's first row among the records of all, by its
 /// export's rank, then by its path.
 pub(crate) const FILE: &str = "@file";
+/// The name of the constant that holds the place of a file's first row among those of all, by its path.
+pub(crate) const FIRST_ROW: &str = "@first_row";
 /// The name of the column that holds the number of a row in its file.
 pub(crate) const ROW: &str = "@row";
 /// The name of the constant that holds when a file's export was last written, seconds since 1970.
 pub(crate) const MODIFIED: &str = "@modified";
+
+/// What columns begin with that hold what this crate itself resolved, in the canonical type.
+const RESOLVED: &str = "runtally_";
+
+/// The columns that are written resolved: those for which one file's rules may look elsewhere than
+/// another's, and those that lie in JSON.
+pub(crate) const RESOLVABLE: [Column; 12] = [
+    Column::IsError,
+    Column::Model,
+    Column::Provider,
+    Column::User,
+    Column::Thread,
+    Column::Environment,
+    Column::Version,
+    Column::Prompt,
+    Column::CachedTokens,
+    Column::ReasoningTokens,
+    Column::CachedCost,
+    Column::ReasoningCost,
+];
+
+/// What a column is called where it is written resolved.
+pub(crate) fn resolved(column: Column) -> String {
+    format!("{RESOLVED}{}", column.name())
+}
+
+/// The column that is written under a name.
+fn resolvable(name: &str) -> Option<Column> {
+    let name = name.strip_prefix(RESOLVED)?;
+    RESOLVABLE.into_iter().find(|column| column.name() == name)
+}
 
 /// A system's way of writing runs.
 #[derive(Debug)]
@@ -172,7 +205,7 @@ impl Format {
 
     /// Whether the file says anything of a canonical column.
     pub(crate) fn has(&self, column: Column, footer: &Footer) -> bool {
-        self.rule(column, footer).is_some()
+        is_resolved(column, footer) || self.rule(column, footer).is_some()
     }
 
     /// Which rule holds for the file, of each column that has several: what makes files of one shape.
@@ -188,6 +221,9 @@ impl Format {
 
     /// How the reader should give a file's column; `None` where no rule reads it.
     pub(crate) fn read_as(&self, field: &FieldRef) -> Option<DataType> {
+        if let Some(column) = resolvable(field.name()) {
+            return Some(column.data_type());
+        }
         let is_read = self
             .mappings
             .iter()
@@ -224,9 +260,12 @@ impl Format {
             Column::FileDay => Some(ident(DAY)),
             _ => None,
         };
-        let value = self
-            .rule(column, footer)
-            .map(|rule| rule.expr(column, footer));
+        let value = if is_resolved(column, footer) {
+            Some(ident(resolved(column)))
+        } else {
+            let rule = self.rule(column, footer);
+            rule.map(|rule| rule.expr(column, footer))
+        };
         let expr = match (constant, value) {
             (Some(constant), Some(value)) if !proven => coalesce(vec![value, constant]),
             (Some(constant), _) => constant,
@@ -265,6 +304,11 @@ impl Format {
         let rules = self.rules(column);
         rules.get(chosen(rules, footer)?).copied()
     }
+}
+
+/// Whether a file has a column as it was resolved before.
+fn is_resolved(column: Column, footer: &Footer) -> bool {
+    RESOLVABLE.contains(&column) && footer.has(&resolved(column))
 }
 
 /// The first rule that holds for the file.
@@ -377,7 +421,7 @@ impl Entries {
     }
 }
 
-fn is_text(name: &str, footer: &Footer) -> bool {
+pub(super) fn is_text(name: &str, footer: &Footer) -> bool {
     let field = footer.schema.field_with_name(name);
     field.is_ok_and(|field| {
         matches!(

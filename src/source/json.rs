@@ -77,6 +77,8 @@ pub(super) struct Spooled {
     pub(super) unread: Vec<&'static str>,
     /// What of the file was left out.
     pub(super) left_out: Option<String>,
+    /// The names of members of runs that have no column.
+    pub(super) passed_over: BTreeSet<String>,
     n_rows: usize,
     n_columns: usize,
 }
@@ -344,6 +346,7 @@ struct Encoded {
     present: u64,
     n_left_out: u64,
     first_left_out: Option<Fault>,
+    passed_over: BTreeSet<String>,
 }
 
 /// What is said of a file that is named itself.
@@ -438,6 +441,7 @@ impl Job {
             table: self.table.clone(),
             absent: names(&|_, is_present| !is_present),
             unread: names(&|at, is_present| is_present && at >= self.n_columns),
+            passed_over: sum.passed_over,
             left_out: sum.first_left_out.map(|fault| {
                 let first = told(&fault, packing);
                 match sum.n_left_out {
@@ -518,6 +522,7 @@ struct Sum {
     present: u64,
     n_left_out: u64,
     first_left_out: Option<Fault>,
+    passed_over: BTreeSet<String>,
 }
 
 impl Sum {
@@ -545,6 +550,7 @@ impl Sum {
         let first = done.first_left_out.map(|fault| self.placed(fault));
         self.first_left_out = self.first_left_out.take().or(first);
         self.n_lines += done.n_lines;
+        self.passed_over.extend(done.passed_over);
         Ok(())
     }
 }
@@ -691,5 +697,6 @@ fn encoded(
         present,
         n_left_out,
         first_left_out,
+        passed_over: reader.passed_over,
     })
 }

@@ -4,8 +4,9 @@
 //! that hold runs comes out, each once, with the keys of an export's folders (`session_id=…/`). No file is
 //! opened here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, NaiveDate, Utc};
@@ -22,8 +23,12 @@ const JSON: [&str; 3] = [".json", ".jsonl", ".ndjson"];
 const PACKED: [&str; 3] = [".gz", ".zst", ".zstd"];
 /// The folder of what other exporters say of their windows.
 const MANIFESTS: &str = "manifests";
+/// What the folder of an export is called, before its id.
+pub(crate) const EXPORT: &str = "export_id=";
+/// The file in an export that names others beside it for which it stands.
+pub(crate) const REPLACES: &str = ".replaces";
 /// Standard input, as a source.
-const STREAM: &str = "-";
+pub(super) const STREAM: &str = "-";
 
 /// What a source's paths lead to.
 #[derive(Debug, Default)]
@@ -32,6 +37,8 @@ pub(crate) struct Listing {
     pub(crate) files: Vec<Listed>,
     /// The metadata side files found at the roots.
     pub(crate) side_files: Vec<PathBuf>,
+    /// The folders that were walked as sources, absolute and without links.
+    pub(crate) folders: Vec<PathBuf>,
 }
 
 /// One file of runs.
@@ -119,6 +126,7 @@ pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
     Ok(Listing {
         files: found.files.into_values().collect(),
         side_files: found.side_files,
+        folders: found.folders,
     })
 }
 
@@ -153,6 +161,7 @@ struct Found {
     /// Files that hold something else.
     no_runs: Vec<PathBuf>,
     side_files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
     /// Counts a file as often as it is named, so that naming it twice is no error.
     n_seen: usize,
 }
@@ -175,19 +184,22 @@ impl Found {
         let side_files = SIDE_FILES.map(|name| path.join(name));
         self.side_files
             .extend(side_files.into_iter().filter(|path| path.is_file()));
+        self.folders.push(canonical.clone());
         self.folder(path, canonical)
     }
 
     /// Walks a folder without recursion; a folder that links lead to twice is walked once.
     fn folder(&mut self, root: &Path, canonical_root: PathBuf) -> Result<()> {
-        let mut walked = std::collections::BTreeSet::from([canonical_root]);
+        let mut walked = BTreeSet::from([canonical_root]);
         let mut open = vec![root.to_owned()];
         while let Some(folder) = open.pop() {
-            let entries = fs::read_dir(&folder).map_err(|source| unreadable(&folder, source))?;
+            let entries = fs::read_dir(&folder)
+                .and_then(Iterator::collect::<io::Result<Vec<fs::DirEntry>>>)
+                .map_err(|source| unreadable(&folder, source))?;
+            let replaced = replaced(entries.iter().map(fs::DirEntry::path))?;
             for entry in entries {
-                let entry = entry.map_err(|source| unreadable(&folder, source))?;
                 let path = entry.path();
-                if is_hidden(&path) {
+                if is_hidden(&path) || replaced.contains(&path) {
                     continue;
                 }
                 let kind = entry
@@ -250,11 +262,8 @@ impl Found {
 impl Export {
     /// The innermost folder `export_id=…` of a file that was found below a source's root.
     fn of(root: &Path, file: &Path) -> Self {
-        let is_export = |folder: &&Path| {
-            let name = folder.file_name().and_then(|name| name.to_str());
-            name.is_some_and(|name| name.starts_with("export_id="))
-        };
-        let path = file.ancestors().skip(1).find(is_export).unwrap_or(file);
+        let mut folders = file.ancestors().skip(1);
+        let path = folders.find(|folder| is_export(folder)).unwrap_or(file);
         Self {
             below_source: path.strip_prefix(root).unwrap_or(path).to_owned(),
             path: path.to_owned(),
@@ -283,6 +292,28 @@ impl Keys {
         keys.day = (|| NaiveDate::from_ymd_opt(year?, month?, day?))();
         keys
     }
+}
+
+/// Those of a folder's entries that another one stands for: an export may name exports beside it, one a
+/// line, that are not to be read beside it.
+fn replaced(entries: impl Iterator<Item = PathBuf>) -> Result<BTreeSet<PathBuf>> {
+    let mut replaced = BTreeSet::new();
+    for export in entries.filter(|path| is_export(path)) {
+        let list = export.join(REPLACES);
+        match fs::read_to_string(&list) {
+            Ok(names) => replaced.extend(names.lines().map(|name| export.with_file_name(name))),
+            Err(error)
+                if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {}
+            Err(error) => return Err(unreadable(&list, error)),
+        }
+    }
+    Ok(replaced)
+}
+
+/// Whether a path ends in `export_id=…`.
+fn is_export(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(EXPORT))
 }
 
 fn is_parquet(path: &Path) -> bool {
@@ -325,7 +356,7 @@ fn canonical(path: &Path) -> Result<PathBuf> {
         .map_err(|source| unreadable(path, source))
 }
 
-fn unreadable(path: &Path, source: std::io::Error) -> Error {
+fn unreadable(path: &Path, source: io::Error) -> Error {
     Error::Io {
         path: path.to_owned(),
         action: "cannot read",
@@ -379,6 +410,21 @@ mod tests {
         // The glob names hidden files itself, so they count there; the folder alone does not.
         assert_eq!(list(&twice[..2], &[]).unwrap().files.len(), 2);
         assert_eq!(listing.side_files, [dir.path().join("sessions.json")]);
+    }
+
+    #[test]
+    fn what_is_being_written_or_was_replaced_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        for folder in ["export_id=1", "export_id=2", ".export_id=3.partial"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+            fs::write(dir.path().join(folder).join("a.parquet"), "").unwrap();
+        }
+        let listed = || list(&[dir.path().to_owned()], &[]).unwrap().files;
+        assert_eq!(listed().len(), 2);
+        fs::write(dir.path().join("export_id=2/.replaces"), "export_id=1\n").unwrap();
+        let left = dir.path().join("export_id=2/a.parquet");
+        let paths: Vec<PathBuf> = listed().into_iter().map(|file| file.path).collect();
+        assert_eq!(paths, [left]);
     }
 
     #[test]

@@ -164,6 +164,24 @@ pub(crate) fn read_projects<P: AsRef<Path>>(paths: &[P]) -> Result<Vec<Project>,
     Ok(projects)
 }
 
+/// Reads the same records as texts, by project; the last of each.
+///
+/// # Errors
+///
+/// Those of [`read_projects`].
+pub(crate) fn read_records<P: AsRef<Path>>(
+    paths: &[P],
+) -> Result<BTreeMap<Uuid, String>, SideFileError> {
+    let mut records = BTreeMap::new();
+    for path in paths {
+        let file = SideFile::open(path.as_ref())?;
+        for object in file.objects("id")? {
+            records.insert(read_project(&object)?.id, object.text.to_owned());
+        }
+    }
+    Ok(records)
+}
+
 /// Reads raw feedback records, in the order of the file.
 ///
 /// # Errors

@@ -17,11 +17,11 @@ use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::provider_as_source;
 use datafusion::functions_aggregate::expr_fn::{max, min};
-use datafusion::logical_expr::{EmptyRelation, LogicalPlan, LogicalPlanBuilder, ident, lit};
+use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuilder, ident, lit};
 use uuid::Uuid;
 
 use super::dedup::{self, Newest};
-use super::file::SourceFile;
+use super::file::{Breadth, SourceFile};
 use super::files::FileTable;
 use super::format;
 use super::tallies::TallyFile;
@@ -30,13 +30,14 @@ use crate::request::Window;
 use crate::runs::{self, Column};
 
 /// The constants of a file, in the order of [`SourceFile::partitioned`].
-const CONSTANTS: [(&str, DataType); 6] = [
+const CONSTANTS: [(&str, DataType); 7] = [
     (format::PROJECT, DataType::Utf8View),
     (format::TENANT, DataType::Utf8View),
     (format::MODIFIED, DataType::Int64),
     (format::FILE, DataType::Int64),
     (format::PATH, DataType::Utf8View),
     (format::DAY, runs::TIME),
+    (format::FIRST_ROW, DataType::Int64),
 ];
 
 /// The columns whose absence is said, and what it disables.
@@ -328,7 +329,7 @@ impl Files {
     /// all is proven. Its rows are read by [`Files::scanned`].
     pub(crate) fn unproven(&self) -> Result<Option<LogicalPlan>, DataFusionError> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect());
+        let shapes = shapes(files.cloned().collect(), Breadth::Known);
         let plans = shapes.iter().enumerate().map(|(index, shape)| {
             let columns = [Column::SessionId, Column::TenantId, Column::StartTime];
             let tenant = ident(Column::TenantId.name());
@@ -363,7 +364,7 @@ impl Files {
         batch: &RecordBatch,
     ) -> Result<()> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect());
+        let shapes = shapes(files.cloned().collect(), Breadth::Known);
         for row in 0..batch.num_rows() {
             let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
             let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
@@ -417,15 +418,22 @@ impl Files {
         columns: &[Column],
         wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let has_newest = |file: &&Arc<SourceFile>| match (file.rank, &wanted.newest) {
-            (Some(rank), Some(newest)) => file.may_lack_ids() || newest.has_any_of(rank.first_row),
-            _ => true,
-        };
-        let shapes = shapes(self.wanted(wanted).filter(has_newest).cloned().collect());
+        let shapes = shapes(self.counted(wanted).cloned().collect(), Breadth::Known);
         let runs = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, &[], wanted)?.build());
         Ok(union(runs)?.unwrap_or(nothing(columns)?))
+    }
+
+    /// The files that may hold wanted runs in their newest records.
+    pub(super) fn counted(&self, wanted: &Wanted) -> impl Iterator<Item = &Arc<SourceFile>> {
+        self.wanted(wanted)
+            .filter(|file| match (file.rank, &wanted.newest) {
+                (Some(rank), Some(newest)) => {
+                    file.may_lack_ids() || newest.has_any_of(rank.first_row)
+                }
+                _ => true,
+            })
     }
 
     /// How many rows the files have that may repeat each other's runs.
@@ -469,7 +477,7 @@ impl Files {
             newest: None,
             ..wanted.clone()
         };
-        let shapes = shapes(self.repeated(&wanted).cloned().collect());
+        let shapes = shapes(self.repeated(&wanted).cloned().collect(), Breadth::Known);
         let records = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, constants, &wanted)?.build());
@@ -478,9 +486,10 @@ impl Files {
 }
 
 /// Files that are read alike.
-struct Shape {
+pub(super) struct Shape {
     /// Any of them.
-    sample: Arc<SourceFile>,
+    pub(super) sample: Arc<SourceFile>,
+    schema: SchemaRef,
     files: Vec<PartitionedFile>,
 }
 
@@ -492,22 +501,9 @@ impl Shape {
         constants: &[&str],
         wanted: &Wanted,
     ) -> Result<LogicalPlanBuilder, DataFusionError> {
-        let mut conditions = Vec::new();
+        let conditions = self.conditions(wanted);
         let mut read_constants = constants.to_vec();
-        if wanted.only_roots {
-            conditions.push((Some(Column::IsRoot), ident(Column::IsRoot.name())));
-        }
-        if let Some(projects) = wanted.projects.as_ref()
-            && !self.sample.project.is_proven
-        {
-            let ids = projects.iter().map(|id| lit(id.to_string())).collect();
-            let is_wanted = ident(Column::SessionId.name()).in_list(ids, false);
-            conditions.push((Some(Column::SessionId), is_wanted));
-        }
-        if let (Some(newest), Some(_)) = (&wanted.newest, self.sample.rank) {
-            let may_lack_ids = self.sample.may_lack_ids();
-            let id = may_lack_ids.then_some(Column::Id);
-            conditions.push((id, dedup::counts(newest, may_lack_ids)));
+        if self.is_chosen_from(wanted) {
             read_constants.extend(dedup::PLACE);
         }
         let needed = conditions.iter().filter_map(|(column, _)| *column);
@@ -527,6 +523,32 @@ impl Shape {
         plan.project(names.chain(constants.iter().copied()).map(ident))
     }
 
+    /// What wanted runs are, and the canonical columns that say it.
+    pub(super) fn conditions(&self, wanted: &Wanted) -> Vec<(Option<Column>, Expr)> {
+        let mut conditions = Vec::new();
+        if wanted.only_roots {
+            conditions.push((Some(Column::IsRoot), ident(Column::IsRoot.name())));
+        }
+        if let Some(projects) = wanted.projects.as_ref()
+            && !self.sample.project.is_proven
+        {
+            let ids = projects.iter().map(|id| lit(id.to_string())).collect();
+            let is_wanted = ident(Column::SessionId.name()).in_list(ids, false);
+            conditions.push((Some(Column::SessionId), is_wanted));
+        }
+        if let (Some(newest), true) = (&wanted.newest, self.is_chosen_from(wanted)) {
+            let may_lack_ids = self.sample.may_lack_ids();
+            let id = may_lack_ids.then_some(Column::Id);
+            conditions.push((id, dedup::counts(newest, may_lack_ids)));
+        }
+        conditions
+    }
+
+    /// Whether the places of records say which of them are wanted.
+    fn is_chosen_from(&self, wanted: &Wanted) -> bool {
+        wanted.newest.is_some() && self.sample.rank.is_some()
+    }
+
     /// Scans the files' runs in a window and maps them to canonical columns, and constants of their files.
     fn scan(
         &self,
@@ -534,9 +556,27 @@ impl Shape {
         constants: &[&str],
         window: &Window,
     ) -> Result<LogicalPlanBuilder, DataFusionError> {
+        let plan = self.table(window)?;
+        let canonical = columns.iter().map(|column| self.canonical(*column));
+        plan.project(canonical.chain(constants.iter().copied().map(ident)))
+    }
+
+    /// A canonical column as an expression over the files' own.
+    pub(super) fn canonical(&self, column: Column) -> Expr {
+        let SourceFile { format, footer, .. } = self.sample.as_ref();
+        let is_proven = match column {
+            Column::SessionId => self.sample.project.is_proven,
+            Column::TenantId => self.sample.tenant.is_proven,
+            _ => false,
+        };
+        format.expr(column, footer, is_proven)
+    }
+
+    /// The files' own columns and their constants, of runs in a window.
+    pub(super) fn table(&self, window: &Window) -> Result<LogicalPlanBuilder, DataFusionError> {
         let constant = |(name, kind)| Arc::new(Field::new(name, kind, true));
         let table = FileTable::new(
-            self.sample.read_schema(),
+            Arc::clone(&self.schema),
             CONSTANTS.map(constant).to_vec(),
             format::ROW,
             self.files.clone(),
@@ -546,27 +586,19 @@ impl Shape {
         if let Some(within) = format.within(window, footer) {
             plan = plan.filter(within)?;
         }
-        let canonical = columns.iter().map(|column| {
-            let is_proven = match column {
-                Column::SessionId => self.sample.project.is_proven,
-                Column::TenantId => self.sample.tenant.is_proven,
-                _ => false,
-            };
-            format.expr(*column, footer, is_proven)
-        });
-        plan.project(canonical.chain(constants.iter().copied().map(ident)))
+        Ok(plan)
     }
 }
 
 /// Groups files by what decides how they are read, in the order of their paths.
-fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
-    let mut shapes: Vec<(SchemaRef, Shape)> = Vec::new();
+pub(super) fn shapes(files: Vec<Arc<SourceFile>>, breadth: Breadth) -> Vec<Shape> {
+    let mut shapes: Vec<Shape> = Vec::new();
     for file in files {
-        let schema = file.read_schema();
-        let partitioned = file.partitioned();
-        let same = shapes.iter_mut().find(|(other, shape)| {
+        let schema = file.read_schema(breadth);
+        let partitioned = file.partitioned(breadth);
+        let same = shapes.iter_mut().find(|shape| {
             let sample = &shape.sample;
-            *other == schema
+            shape.schema == schema
                 && std::ptr::eq(sample.format, file.format)
                 && sample.project.is_proven == file.project.is_proven
                 && sample.tenant.is_proven == file.tenant.is_proven
@@ -575,17 +607,15 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
                 && (file.rank.is_none() || sample.may_lack_ids() == file.may_lack_ids())
         });
         match same {
-            Some((_, shape)) => shape.files.push(partitioned),
-            None => shapes.push((
+            Some(shape) => shape.files.push(partitioned),
+            None => shapes.push(Shape {
+                sample: file,
                 schema,
-                Shape {
-                    sample: file,
-                    files: vec![partitioned],
-                },
-            )),
+                files: vec![partitioned],
+            }),
         }
     }
-    shapes.into_iter().map(|(_, shape)| shape).collect()
+    shapes
 }
 
 pub(super) fn union(

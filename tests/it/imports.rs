@@ -31,6 +31,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("plan", &["filter", "request", "runs", "tally", "traces"]),
     // The one place where plans meet files.
     ("engine", &["plan", "request", "runs", "source", "tally"]),
+    // Takes rows from the engine and writes them.
+    ("convert", &["engine", "plan", "request", "runs", "source"]),
     // Assembled from a tally and the metadata's plain data.
     (
         "document",

@@ -9,6 +9,8 @@ static PEAK: peak_alloc::PeakAlloc = peak_alloc::PeakAlloc;
 
 /// Findings of audits, and documents compared.
 mod audit;
+/// What is converted answers as its source does, and appears whole.
+mod convert;
 /// The same runs give the same bytes, however they are split and whatever the engine may use.
 mod determinism;
 /// Documents of any runs in any shape equal the naive reference's.

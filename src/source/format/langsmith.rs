@@ -116,6 +116,7 @@ pub(super) const FORMAT: Format = Format {
         ),
         from(Column::Inputs, &[Rule::Values("inputs")]),
         from(Column::Outputs, &[Rule::Values("outputs")]),
+        from(Column::Events, &[Rule::Values("events")]),
         from(Column::Extra, &[Rule::Values("extra")]),
     ],
 };

@@ -5,6 +5,7 @@
 //! one pass, without a tree: what no column wants is passed over, what one wants stays where it lies.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 
 use serde::de::IgnoredAny;
 use uuid::Uuid;
@@ -74,11 +75,15 @@ pub(super) const COLUMNS: [(&str, Kind); N_COLUMNS] = [
     ("extra", Kind::Json),
     ("inputs", Kind::Json),
     ("outputs", Kind::Json),
+    ("events", Kind::Json),
+    ("parent_run_ids", Kind::Json),
 ];
 
-/// How many columns there are, and how many without inputs and outputs.
-pub(super) const N_COLUMNS: usize = 31;
-pub(super) const N_SMALL_COLUMNS: usize = N_COLUMNS - 2;
+/// How many columns there are, and how many without those that no question reads.
+pub(super) const N_COLUMNS: usize = 33;
+const N_ASKED_COLUMNS: usize = N_COLUMNS - 2;
+/// How many there are without inputs and outputs either.
+pub(super) const N_SMALL_COLUMNS: usize = N_ASKED_COLUMNS - 2;
 /// How many there are without what else was recorded of a run and the details of its usage either.
 const N_FIGURES: usize = N_SMALL_COLUMNS - 5;
 
@@ -130,7 +135,7 @@ impl Place {
 pub(super) fn n_columns<'n>(names: impl Iterator<Item = &'n str>) -> usize {
     let last = names.filter_map(|name| column(name.as_bytes())).max();
     let enough = |n: &usize| last.is_none_or(|last| last < *n);
-    let mut ns = [N_FIGURES, N_SMALL_COLUMNS].into_iter();
+    let mut ns = [N_FIGURES, N_SMALL_COLUMNS, N_ASKED_COLUMNS].into_iter();
     ns.find(enough).unwrap_or(N_COLUMNS)
 }
 
@@ -200,8 +205,10 @@ pub(super) struct Reader<'a> {
     open: Vec<Open<'a>>,
     /// The runs of the value that have children.
     parents: Vec<Lineage<'a>>,
-    /// Where the members go of the object that was read last, by their number.
-    places: Vec<Option<Place>>,
+    /// Where the members go of the object that was read last, by their number; else their names.
+    places: Vec<Result<Place, String>>,
+    /// The names of members of runs that go nowhere, where all columns are read.
+    pub(super) passed_over: BTreeSet<String>,
 }
 
 /// A part of a value.
@@ -221,7 +228,6 @@ struct Lineage<'a> {
 }
 
 /// A run's members as they stand.
-#[derive(Default)]
 struct Members<'a> {
     columns: [Option<&'a str>; N_COLUMNS],
     project: Option<&'a str>,
@@ -242,6 +248,7 @@ impl<'a> Reader<'a> {
             open: Vec::new(),
             parents: Vec::new(),
             places: Vec::new(),
+            passed_over: BTreeSet::new(),
         }
     }
 
@@ -298,15 +305,23 @@ impl<'a> Reader<'a> {
         }
         let mut members = Members::default();
         let places = &mut self.places;
+        let names_all = self.n_columns == N_COLUMNS;
+        let mut passed_over: BTreeSet<String> = BTreeSet::new();
         let is_whole = self.scanner.members(json, |number, name, value| {
             if let Some(name) = name {
-                places.resize(places.len().max(number + 1), None);
-                if let Some(place) = places.get_mut(number) {
-                    *place = Place::of(name.as_bytes());
+                let place = Place::of(name.as_bytes());
+                let nowhere = || String::from_utf8_lossy(name.as_bytes()).into_owned();
+                places.resize(places.len().max(number + 1), Err(String::new()));
+                if let Some(known) = places.get_mut(number) {
+                    *known = place.ok_or_else(nowhere);
                 }
             }
-            if let Some(place) = places.get(number).copied().flatten() {
-                members.add(place, value);
+            match places.get(number) {
+                Some(Ok(place)) => members.add(*place, value),
+                Some(Err(name)) if names_all && !says_nothing(value) => {
+                    passed_over.insert(name.clone());
+                }
+                _ => {}
             }
         });
         if is_whole.is_none() {
@@ -325,6 +340,7 @@ impl<'a> Reader<'a> {
         }
         let lineage = parent.and_then(|parent| self.parents.get(parent));
         let run = members.run(self.n_columns, lineage)?;
+        self.passed_over.extend(passed_over);
         if let Some(children) = members.children.filter(|json| json.starts_with('[')) {
             let parent = self.parents.len();
             self.parents.push(run.lineage());
@@ -356,6 +372,21 @@ impl<'a> Reader<'a> {
             added.reverse();
         }
         Ok(())
+    }
+}
+
+impl Default for Members<'_> {
+    fn default() -> Self {
+        Self {
+            columns: [None; N_COLUMNS],
+            project: None,
+            page: None,
+            metadata: None,
+            thread: None,
+            children: None,
+            runs: None,
+            figures: None,
+        }
     }
 }
 
@@ -493,6 +524,11 @@ impl<'a> Run<'a> {
             .collect();
         self.values[EXTRA] = Value::Text(format!("{{{}}}", all.join(",")).into());
     }
+}
+
+/// Whether nothing is lost with a value.
+fn says_nothing(json: &str) -> bool {
+    matches!(json, "null" | "[]" | "{}" | "\"\"")
 }
 
 fn member(name: &str, json: &str) -> String {
@@ -682,6 +718,7 @@ mod tests {
             ]
         );
         assert_eq!(COLUMNS[N_SMALL_COLUMNS].0, "inputs");
+        assert_eq!(COLUMNS[N_ASKED_COLUMNS].0, "events");
     }
 
     #[test]
