@@ -56,18 +56,14 @@ const COSTS: [Column; 3] = [
     Column::CompletionCost,
 ];
 /// Columns in which hardly a value occurs twice.
-const DISTINCT: [&str; 12] = [
+const DISTINCT: [&str; 8] = [
     "id",
     "trace_id",
     "parent_run_id",
     "parent_run_ids",
     "reference_example_id",
     "dotted_order",
-    "inputs",
-    "outputs",
-    "events",
     "extra",
-    "error",
     "runtally_thread",
 ];
 /// Columns whose least and greatest value help nobody.
