@@ -15,7 +15,10 @@ mod progress;
 mod question;
 mod report;
 mod runs;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
+mod sources;
 mod stats;
 mod summary;
 mod write;
@@ -73,6 +76,7 @@ const EXAMPLES: &str = "Examples:
   runtally stats exports/ --group-by metadata.team --every month
   runtally runs exports/ --sort cost --limit 20 --since 7d
   runtally audit exports/ --fail-on gaps,counted_twice
+  runtally serve exports/                        the API, for LangSmith's clients
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -113,6 +117,9 @@ enum Command {
     Runs(Box<runs::Runs>),
     /// Whether the data is whole: what the source has, and what may be wrong with it.
     Audit(Box<audit::Audit>),
+    /// Serves LangSmith's API over exports, for its own clients, spreadsheets and dashboards.
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Serve>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -158,6 +165,8 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::Stats(stats) => (stats.run(matches), stats.question.errors_are_json()),
         Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
         Command::Audit(audit) => (audit.run(matches), audit.question.errors_are_json()),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => (serve.run(matches), false),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Formats(formats) => (formats.run(), formats.json),

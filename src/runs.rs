@@ -100,6 +100,10 @@ pub(crate) enum Column {
     Outputs,
     /// What else was recorded of it, JSON text of an object.
     Extra,
+    /// The places of its ancestors and its own, in the order of their starts.
+    DottedOrder,
+    /// What happened in it, JSON text of a list.
+    Events,
     /// The path of the file that it is in.
     File,
     /// The midnight (UTC) of the day on which it started by that path; null where that says none.
@@ -149,6 +153,8 @@ impl Column {
             Self::Inputs => "inputs",
             Self::Outputs => "outputs",
             Self::Extra => "extra",
+            Self::DottedOrder => "dotted_order",
+            Self::Events => "events",
             Self::File => "file",
             Self::FileDay => "file_day",
         }
@@ -193,6 +199,8 @@ impl Column {
             | Self::Inputs
             | Self::Outputs
             | Self::Extra
+            | Self::DottedOrder
+            | Self::Events
             | Self::File => DataType::Utf8View,
             Self::Tags => texts(),
             Self::StartTime | Self::EndTime | Self::FirstTokenTime | Self::FileDay => TIME,

@@ -102,6 +102,8 @@ pub(crate) struct Files {
     pub(super) tallies: Vec<Arc<TallyFile>>,
     /// Those that have no rows.
     pub(super) empty: Vec<PathBuf>,
+    /// The tenant whose runs count, where only one's do.
+    pub(super) tenant: Option<Uuid>,
 }
 
 /// What is known of a file without reading its runs.
@@ -197,6 +199,7 @@ impl Files {
             files: runs.to_vec(),
             tallies: tallies.to_vec(),
             empty: Vec::new(),
+            tenant: self.tenant,
         })
     }
 
@@ -328,7 +331,7 @@ impl Files {
     /// all is proven. Its rows are read by [`Files::scanned`].
     pub(crate) fn unproven(&self) -> Result<Option<LogicalPlan>, DataFusionError> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect());
+        let shapes = self.shapes(files.cloned());
         let plans = shapes.iter().enumerate().map(|(index, shape)| {
             let columns = [Column::SessionId, Column::TenantId, Column::StartTime];
             let tenant = ident(Column::TenantId.name());
@@ -363,7 +366,7 @@ impl Files {
         batch: &RecordBatch,
     ) -> Result<()> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect());
+        let shapes = self.shapes(files.cloned());
         for row in 0..batch.num_rows() {
             let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
             let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
@@ -421,7 +424,7 @@ impl Files {
             (Some(rank), Some(newest)) => file.may_lack_ids() || newest.has_any_of(rank.first_row),
             _ => true,
         };
-        let shapes = shapes(self.wanted(wanted).filter(has_newest).cloned().collect());
+        let shapes = self.shapes(self.wanted(wanted).filter(has_newest).cloned());
         let runs = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, &[], wanted)?.build());
@@ -440,6 +443,11 @@ impl Files {
         records
             .map(|records| dedup::newest(records, self.known(wanted)))
             .transpose()
+    }
+
+    /// Groups files by what decides how they are read, in the order of their paths.
+    fn shapes(&self, files: impl Iterator<Item = Arc<SourceFile>>) -> Vec<Shape> {
+        shapes(files, self.tenant)
     }
 
     fn known(&self, wanted: &Wanted) -> dedup::Known {
@@ -469,7 +477,7 @@ impl Files {
             newest: None,
             ..wanted.clone()
         };
-        let shapes = shapes(self.repeated(&wanted).cloned().collect());
+        let shapes = self.shapes(self.repeated(&wanted).cloned());
         let records = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, constants, &wanted)?.build());
@@ -482,6 +490,8 @@ struct Shape {
     /// Any of them.
     sample: Arc<SourceFile>,
     files: Vec<PartitionedFile>,
+    /// The tenant whose runs count, where not all of the files' runs need be its.
+    tenant: Option<Uuid>,
 }
 
 impl Shape {
@@ -554,12 +564,16 @@ impl Shape {
             };
             format.expr(*column, footer, is_proven)
         });
+        // Every plan reads runs here, so that no other tenant's can get into any.
+        if let Some(tenant) = self.tenant {
+            let own = format.expr(Column::TenantId, footer, false).unalias();
+            plan = plan.filter(own.eq(lit(tenant.to_string())))?;
+        }
         plan.project(canonical.chain(constants.iter().copied().map(ident)))
     }
 }
 
-/// Groups files by what decides how they are read, in the order of their paths.
-fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
+fn shapes(files: impl Iterator<Item = Arc<SourceFile>>, tenant: Option<Uuid>) -> Vec<Shape> {
     let mut shapes: Vec<(SchemaRef, Shape)> = Vec::new();
     for file in files {
         let schema = file.read_schema();
@@ -579,6 +593,7 @@ fn shapes(files: Vec<Arc<SourceFile>>) -> Vec<Shape> {
             None => shapes.push((
                 schema,
                 Shape {
+                    tenant: tenant.filter(|_| !file.tenant.is_proven),
                     sample: file,
                     files: vec![partitioned],
                 },

@@ -117,6 +117,8 @@ pub(super) const FORMAT: Format = Format {
         from(Column::Inputs, &[Rule::Values("inputs")]),
         from(Column::Outputs, &[Rule::Values("outputs")]),
         from(Column::Extra, &[Rule::Values("extra")]),
+        from(Column::DottedOrder, &[Rule::Values("dotted_order")]),
+        from(Column::Events, &[Rule::Values("events")]),
     ],
 };
 
