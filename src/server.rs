@@ -84,7 +84,7 @@ impl Default for ServerOptions {
         Self {
             keys: Keys::default(),
             refresh: Duration::from_secs(30),
-            timeout: Duration::from_secs(60),
+            timeout: Duration::from_mins(1),
             grace: Duration::from_secs(10),
             body_bytes: 1 << 20,
             n_questions: 4,

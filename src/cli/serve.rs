@@ -65,7 +65,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "NAME", help_heading = ACCESS, hide_short_help = true)]
     allow_host: Vec<String>,
 
-    /// An origin whose pages may read the answers in a browser, such as https://dash.example; * for all.
+    /// An origin, scheme and host, whose pages may read the answers in a browser; * for all.
     #[arg(long, value_name = "ORIGIN", help_heading = ACCESS, hide_short_help = true)]
     cors: Vec<String>,
 

@@ -8,6 +8,7 @@ use crate::error::Error;
 
 /// A page of runs, with all that is recorded of each.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish")]
 pub struct RunPage {
     /// Which runs there are.
     pub runs: Population,

@@ -107,12 +107,12 @@ impl Keys {
     }
 
     /// What a key may see. Looks at all of them, whichever it is.
-    fn scope(&self, given: &str) -> Option<Option<Uuid>> {
+    fn scope(&self, given: &str) -> Option<Scope> {
         let given = Key::new(given, None)?;
         let mut found = None;
         for key in &self.0 {
             if bool::from(key.is(&given)) {
-                found = Some(key.tenant);
+                found = Some(key.tenant.map_or(Scope::All, Scope::Tenant));
             }
         }
         found
@@ -167,8 +167,8 @@ impl Scope {
     }
 
     fn of(keys: &Keys, headers: &HeaderMap) -> Result<Self, Failure> {
-        let tenant = if keys.is_empty() {
-            None
+        let own = if keys.is_empty() {
+            Self::All
         } else {
             let key = headers.get(KEY).and_then(|key| key.to_str().ok());
             let bearer = || {
@@ -178,16 +178,17 @@ impl Scope {
             let key = key.or_else(bearer).ok_or(Failure::NoKey)?;
             keys.scope(key).ok_or(Failure::WrongKey)?
         };
-        let asked = headers.get(TENANT).map(|asked| {
-            let asked = asked.to_str().ok().filter(|text| !text.is_empty());
-            asked.and_then(|text| Uuid::try_parse(text).ok())
-        });
-        Ok(match (tenant, asked) {
-            (None, None) => Self::All,
-            (Some(tenant), None) => Self::Tenant(tenant),
-            (Some(tenant), Some(Some(asked))) if tenant == asked => Self::Tenant(tenant),
-            (None, Some(Some(asked))) => Self::Tenant(asked),
-            (_, Some(_)) => Self::Nothing,
+        let Some(asked) = headers.get(TENANT) else {
+            return Ok(own);
+        };
+        let asked = asked
+            .to_str()
+            .ok()
+            .and_then(|text| Uuid::try_parse(text).ok());
+        Ok(match (own, asked.map(Self::Tenant)) {
+            (Self::All, Some(asked)) => asked,
+            (own, Some(asked)) if own == asked => own,
+            _ => Self::Nothing,
         })
     }
 }
@@ -275,8 +276,9 @@ mod tests {
         let text = format!("# all\nabcdefgh\n  ijklmnop {TENANT} \n\nqrstuvwx,yzabcdef");
         let keys = Keys::parse(&text).unwrap();
         assert_eq!(keys.0.len(), 4);
-        assert_eq!(keys.scope("abcdefgh"), Some(None));
-        assert_eq!(keys.scope("ijklmnop"), Some(Uuid::try_parse(TENANT).ok()));
+        assert_eq!(keys.scope("abcdefgh"), Some(Scope::All));
+        let tenant = Uuid::try_parse(TENANT).unwrap();
+        assert_eq!(keys.scope("ijklmnop"), Some(Scope::Tenant(tenant)));
         for wrong in ["", "abcdefg", "abcdefgh\0", "abcdefghi", &"x".repeat(300)] {
             assert_eq!(keys.scope(wrong), None, "{wrong}");
         }

@@ -222,7 +222,7 @@ impl Shared {
                 Some(current) => answer(self, &current, key, make).await,
                 None => Err(Failure::Broken),
             },
-            made => made,
+            outcome => outcome,
         }
     }
 

@@ -182,12 +182,12 @@ where
         let underway = inner.making.get(&key).and_then(WeakShared::upgrade);
         underway.unwrap_or_else(|| {
             let current = Arc::clone(current);
-            let made = computed(Arc::clone(shared), move || make(current));
-            let made = made.boxed().shared();
-            if let Some(weak) = made.downgrade() {
+            let work = computed(Arc::clone(shared), move || make(current));
+            let work = work.boxed().shared();
+            if let Some(weak) = work.downgrade() {
                 inner.making.insert(key.clone(), weak);
             }
-            made
+            work
         })
     };
     let gone = Forgetting {
@@ -195,9 +195,9 @@ where
         key: &key,
         making: Some(making.clone()),
     };
-    let made = making.await;
+    let outcome = making.await;
     drop(gone);
-    let kept = match &made {
+    let kept = match &outcome {
         Ok(kept) => Some(kept.clone()),
         Err(Failure::Broken) => Some(Kept::Broken),
         Err(_) => None,
@@ -206,7 +206,7 @@ where
         let mut inner = current.answers.inner();
         inner.keep(key, kept, current.answers.n_bytes_max);
     }
-    made
+    outcome
 }
 
 /// Forgets what nobody waits for any more.
@@ -251,7 +251,7 @@ async fn computed<F: Future<Output = Made>>(
     let (_awaited, forsaken) = oneshot::channel::<()>();
     let work = move || async move {
         tokio::select! {
-            made = make() => made,
+            outcome = make() => outcome,
             _ = forsaken => Err(Failure::Busy("nobody waits for the answer")),
         }
     };

@@ -164,7 +164,7 @@ pub(super) struct ChoiceQuery {
     reference_dataset: Option<Vec<Uuid>>,
     /// Only those whose metadata has the members of this JSON object.
     metadata: Option<String>,
-    /// Only those that match, in the filter language: of id, name, start_time, end_time.
+    /// Only those that match, in the filter language: of `id`, `name`, `start_time`, `end_time`.
     filter: Option<String>,
 }
 
@@ -173,7 +173,8 @@ pub(super) struct ChoiceQuery {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes what is read otherwise")]
 pub(super) struct PageQuery {
-    /// name, start_time, last_run_start_time, latency_p50, latency_p99, error_rate, feedback or runs_count.
+    /// `name`, `start_time`, `last_run_start_time`, `latency_p50`, `latency_p99`, `error_rate`, `feedback`
+    /// or `runs_count`.
     sort_by: Option<String>,
     /// Whether the greatest are first.
     sort_by_desc: Option<bool>,
@@ -204,9 +205,9 @@ pub(super) struct ChoiceV2Query {
     reference_dataset_id: Option<Vec<Uuid>>,
     /// Only those whose metadata has the members of this JSON object.
     metadata: Option<String>,
-    /// Only those that match, in the filter language: of id, name, start_time, end_time.
+    /// Only those that match, in the filter language: of `id`, `name`, `start_time`, `end_time`.
     filter: Option<String>,
-    /// NAME, START_TIME, LAST_RUN_START_TIME, ERROR_RATE, LATENCY_P50, LATENCY_P99 or FEEDBACK.
+    /// `NAME`, `START_TIME`, `LAST_RUN_START_TIME`, `ERROR_RATE`, `LATENCY_P50`, `LATENCY_P99` or `FEEDBACK`.
     sort_by: Option<String>,
     /// asc or desc.
     sort_order: Option<String>,
@@ -215,11 +216,11 @@ pub(super) struct ChoiceV2Query {
     /// How many.
     #[param(minimum = 1, maximum = 100)]
     page_size: Option<u32>,
-    /// The next_cursor of the page before.
+    /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
 
-/// The flags of `runtally stats`.
+/// The flags of `runtally stats` that say when runs are.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "describes what is read otherwise")]
@@ -240,6 +241,13 @@ pub(super) struct StatsQuery {
     usage_from: Option<String>,
     /// How long before and after the window runs are looked at that may belong to a trace in it.
     trace_span: Option<String>,
+}
+
+/// Those that split the runs, and choose the figures.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what is read otherwise")]
+pub(super) struct StatsSplitQuery {
     /// Which runs: root, all, steps, llm, tool, …
     runs: Option<String>,
     /// Keys to split them by, between commas.
@@ -265,6 +273,17 @@ pub(super) struct StatsQuery {
     exemplars: Option<bool>,
     /// The most frequent names, types, statuses, tags and metadata too.
     facets: Option<bool>,
+    /// json, jsonl or csv; what Accept says where nothing is said.
+    format: Option<String>,
+    /// Leaves out the total of a CSV.
+    no_total: Option<bool>,
+}
+
+/// Those that choose the runs by what they are.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "describes what is read otherwise")]
+pub(super) struct StatsFilterQuery {
     /// In the filter language.
     filter: Option<String>,
     /// What the root of a run's trace must be.
@@ -289,8 +308,4 @@ pub(super) struct StatsQuery {
     min_latency: Option<String>,
     /// The greatest latency.
     max_latency: Option<String>,
-    /// json, jsonl or csv; what Accept says where nothing is said.
-    format: Option<String>,
-    /// Leaves out the total of a CSV.
-    no_total: Option<bool>,
 }

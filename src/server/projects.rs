@@ -315,9 +315,9 @@ fn passes(value: &Wanted, test: &Test) -> bool {
         (_, Test::Present) => true,
         (value, Test::Equals(wanted)) => value == wanted,
         (value, Test::OneOf(wanted)) => wanted.contains(value),
-        (Wanted::Text(text), Test::Like(pattern)) => is_like(text, pattern),
-        (Wanted::Text(text), Test::Search(part)) => {
-            text.to_lowercase().contains(&part.to_lowercase())
+        (Wanted::Text(own), Test::Like(pattern)) => is_like(own, pattern),
+        (Wanted::Text(own), Test::Search(part)) => {
+            own.to_lowercase().contains(&part.to_lowercase())
         }
         (Wanted::Time(us), Test::Compared(order, Wanted::Time(bound))) => match order {
             Order::Greater => us > bound,

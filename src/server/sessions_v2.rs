@@ -21,7 +21,10 @@ const PAGE: usize = 20;
 /// What a cursor begins with.
 const CURSOR: &str = "from-";
 
-const SORTS: [(&str, fn() -> Sort); 6] = [
+/// What projects may be sorted by, and how that is said.
+type SortWord = (&'static str, fn() -> Sort);
+
+const SORTS: [SortWord; 6] = [
     ("NAME", || Sort::Name),
     ("START_TIME", || Sort::Start),
     ("LAST_RUN_START_TIME", || Sort::LastStart),

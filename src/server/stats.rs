@@ -28,7 +28,7 @@ const GROUPS_MAX: usize = 1_000_000;
     path = "/stats",
     tag = "stats",
     summary = "Statistics of any runs, split any way: what `runtally stats` says",
-    params(super::openapi::StatsQuery),
+    params(super::openapi::StatsQuery, super::openapi::StatsSplitQuery, super::openapi::StatsFilterQuery),
     responses(
         (
             status = 200,
