@@ -112,16 +112,18 @@ pub(super) fn ask(
 ) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
-        .set_read_timeout(Some(Duration::from_secs(60)))
+        .set_read_timeout(Some(Duration::from_mins(1)))
         .unwrap();
-    let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
-    if !headers.iter().any(|(name, _)| *name == "host") {
-        request += &format!("host: {address}\r\n");
-    }
-    for (name, value) in headers {
-        request += &format!("{name}: {value}\r\n");
-    }
-    request += &format!("content-length: {}\r\n\r\n{body}", body.len());
+    let named = headers
+        .iter()
+        .map(|(name, value)| format!("{name}: {value}\r\n"));
+    let has_host = headers.iter().any(|(name, _)| *name == "host");
+    let host = (!has_host).then(|| format!("host: {address}\r\n"));
+    let named: String = named.chain(host).collect();
+    let length = body.len();
+    let request = format!(
+        "{method} {path} HTTP/1.1\r\nconnection: close\r\n{named}content-length: {length}\r\n\r\n{body}"
+    );
     // The server may answer before it has read all.
     let _ = stream.write_all(request.as_bytes());
     let mut bytes = Vec::new();
