@@ -16,7 +16,10 @@ mod progress;
 mod question;
 mod report;
 mod runs;
+#[cfg(feature = "serve")]
+mod serve;
 mod show;
+mod sources;
 mod stats;
 mod summary;
 mod write;
@@ -75,6 +78,7 @@ const EXAMPLES: &str = "Examples:
   runtally runs exports/ --sort cost --limit 20 --since 7d
   runtally audit exports/ --fail-on gaps,counted_twice
   runtally convert dumps/ -o exports/
+  runtally serve exports/                        the API, for LangSmith's clients
 
 Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no such project, 4 done but bad input was skipped,
 5 a requirement was not met, 130 interrupted.
@@ -117,6 +121,9 @@ enum Command {
     Audit(Box<audit::Audit>),
     /// Writes runs anew, as Parquet that answers fast: one file a project and day, sorted.
     Convert(Box<convert::Convert>),
+    /// Serves LangSmith's API over exports, for its own clients, spreadsheets and dashboards.
+    #[cfg(feature = "serve")]
+    Serve(Box<serve::Serve>),
     /// Makes a small export in a temporary folder, shows it, says what to try next.
     Demo(demo::Demo),
     /// Writes a seeded synthetic export to try things on.
@@ -163,6 +170,8 @@ fn run(command: clap::Command, args: &[OsString]) -> Exit {
         Command::Runs(runs) => (runs.run(matches), runs.question.errors_are_json()),
         Command::Audit(audit) => (audit.run(matches), audit.question.errors_are_json()),
         Command::Convert(convert) => (convert.run(matches), convert.json),
+        #[cfg(feature = "serve")]
+        Command::Serve(serve) => (serve.run(matches), false),
         Command::Demo(demo) => (demo.run(), false),
         Command::Generate(generate) => (generate.run(), false),
         Command::Formats(formats) => (formats.run(), formats.json),

@@ -15,7 +15,7 @@ use std::collections::btree_map::Entry;
 use std::num::NonZeroUsize;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
@@ -104,8 +104,9 @@ impl Progress {
 #[derive(Clone)]
 pub struct Engine {
     ctx: SessionContext,
-    /// The plans of the question that is being answered, or was last.
-    underway: Arc<Mutex<Vec<Arc<dyn ExecutionPlan>>>>,
+    /// The plans of the questions that are being answered. They hold their tasks, which must end when a
+    /// question is given up, so that they are not held here.
+    underway: Arc<Mutex<Vec<Weak<dyn ExecutionPlan>>>>,
     /// How far those had come that are done and forgotten.
     done: Arc<Mutex<Progress>>,
     /// The bytes of JSON that were read for it before.
@@ -159,7 +160,10 @@ impl Engine {
     /// each time that they are read.
     #[must_use]
     pub fn progress(&self) -> Progress {
-        let underway = self.underway.lock().map(|plans| plans.clone());
+        let underway = self.underway.lock().map(|plans| {
+            let plans = plans.iter().filter_map(Weak::upgrade);
+            plans.collect::<Vec<_>>()
+        });
         let done = self.done.lock().map(|done| *done).unwrap_or_default();
         let mut progress = Progress {
             n_json_bytes: self.n_json_bytes.load(Ordering::Relaxed),
@@ -255,7 +259,7 @@ impl Engine {
             let physical = state.create_physical_plan(&plan).await?;
             plans.push(Arc::clone(&physical));
             if let Ok(mut underway) = self.underway.lock() {
-                underway.push(Arc::clone(&physical));
+                underway.push(Arc::downgrade(&physical));
             }
             execute_stream(physical, self.ctx.task_ctx())
         })

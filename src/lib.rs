@@ -31,6 +31,7 @@
 //! | `document` | tally and metadata → the API's document |
 //! | `output` | documents → bytes |
 //! | `convert` | runs → Parquet in the layout of an export, written anew |
+//! | `server` | the HTTP API: request → `Request` → document |
 //! | `generate` | seeded synthetic exports |
 //!
 //! # Why not …
@@ -52,6 +53,8 @@ pub mod output;
 mod plan;
 pub mod request;
 mod runs;
+#[cfg(feature = "serve")]
+pub mod server;
 mod source;
 pub mod tally;
 mod time;
@@ -66,15 +69,16 @@ pub use convert::{ConvertOptions, Converted, convert};
 pub use document::{
     Attainment, Audit, AuditedProject, Bucket, Cause, Comparison, Cost, CostFormat, Coverage,
     CoverageUnit, Distribution, FeedbackStats, FieldComparison, Figure, Finding, Group, Label,
-    Nanoseconds, OtherDocument, Overview, RunFacet, RunLine, Thousandths, Timestamp, TracerSession,
-    Verdict,
+    Nanoseconds, OtherDocument, Overview, RunFacet, RunLine, RunRecord, Session,
+    SessionFeedbackStat, Thousandths, Timestamp, TracerSession, Verdict,
 };
 pub use engine::{Engine, Limits, Progress};
 pub use error::{Error, Result, SkippedFile};
 pub use filter::{Filter, FilterError};
 pub use request::{
     Breakdown, Clock, Every, FailOn, FindingKind, Key, LinkTemplate, Listing, Measure, Objective,
-    Population, Projects, Request, RunOrder, Severity, Sort, SortBy, Usage, Window,
+    Population, Projects, Request, RunOrder, RunPage, RunPlace, Severity, Sort, SortBy, Usage,
+    Window,
 };
 pub use source::projects::{FeedbackRecord, Place, Project, SideFileError};
 pub use source::{ColumnInfo, Dedup, FormatInfo, OnBadFile, Source, SourceOptions, formats};
@@ -133,6 +137,21 @@ impl Sessions {
         self.tallied.explain()
     }
 
+    /// The same documents as v2 of the API shows them.
+    #[must_use]
+    pub fn v2(&self) -> Vec<Session> {
+        let sessions = self.sessions.iter().filter_map(|session| {
+            let project = self.tallied.projects.get(&session.id)?;
+            let feedback = project.tally.as_ref().map(|tally| &tally.feedback);
+            Some(Session::of(
+                session.clone(),
+                feedback,
+                &project.session_feedback,
+            ))
+        });
+        sessions.collect()
+    }
+
     /// Shows costs as JSON numbers or as strings.
     #[must_use]
     pub fn with_costs_as(mut self, format: CostFormat) -> Self {
@@ -166,7 +185,8 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
     let mut answers = Vec::with_capacity(tallied.projects.len());
     for (id, project) in &tallied.projects {
         let known = known(*id, project)?;
-        answers.push((document(source, *id, project, &known), project, known));
+        let metadata = source.metadata_for(*id, request.tenant);
+        answers.push((document(metadata, *id, project, &known), project, known));
     }
     answers.sort_by_key(|(session, ..)| (Reverse(session.start_time), session.id));
     let overviews = answers.iter().filter_map(|(session, project, known)| {
@@ -596,6 +616,129 @@ fn run_line(run: RunRow, names: &ProjectNames, listing: &Listing) -> RunLine {
     }
 }
 
+/// Answers a request with a page of runs, each as it was recorded: its tokens and costs are those that it
+/// carries. Runs without an id are in no page.
+///
+/// # Errors
+///
+/// Those of [`sessions`].
+pub async fn run_page(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    page: &RunPage,
+) -> Result<Vec<RunRecord>> {
+    let request = Request {
+        usage: match page.runs {
+            Population::Traces => Usage::Roots,
+            _ => Usage::Own,
+        },
+        ..request.clone()
+    };
+    // Which runs these are first: what is recorded of them is most of the bytes.
+    let places = page_of(engine, source, &request, page, plan::PLACED).await?;
+    let starts = places.iter().map(|run| run.start_us);
+    let Some((first, last)) = starts.clone().min().zip(starts.max()) else {
+        return Ok(Vec::new());
+    };
+    let ids = places.iter().filter_map(|run| run.id.as_deref());
+    let ids = filter::Value::List(ids.map(filter::Value::text).collect());
+    let are_these = Filter::compare(filter::Field::Id, filter::Operator::In, ids);
+    let request = Request {
+        window: Window::between(Some(first), last.checked_add(1)),
+        filter: are_these.ok(),
+        trace_filter: None,
+        tree_filter: None,
+        ..request
+    };
+    let mut columns = plan::RECORDED.to_vec();
+    let more = [
+        (page.inputs, Column::Inputs),
+        (page.outputs, Column::Outputs),
+        (page.events, Column::Events),
+    ];
+    columns.extend(
+        more.iter()
+            .filter(|(is_asked, _)| *is_asked)
+            .map(|(_, column)| *column),
+    );
+    let page = RunPage {
+        after: None,
+        limit: page.limit.saturating_mul(2),
+        ..page.clone()
+    };
+    let runs = page_of(engine, source, &request, &page, &columns).await?;
+    let mut found: BTreeMap<_, RunRow> = BTreeMap::new();
+    for run in runs {
+        found.insert((run.session_id.clone(), run.id.clone()), run);
+    }
+    let records = places.into_iter().filter_map(|place| {
+        let run = found.remove(&(place.session_id, place.id))?;
+        run_record(run)
+    });
+    Ok(records.collect())
+}
+
+/// A page of runs with some columns.
+async fn page_of(
+    engine: &Engine,
+    source: &Source,
+    request: &Request,
+    page: &RunPage,
+    columns: &[Column],
+) -> Result<Vec<RunRow>> {
+    let answer = engine::split(
+        engine,
+        source,
+        request,
+        &page.runs,
+        &[],
+        columns,
+        async |groups, _| {
+            groups
+                .page(page, columns, |runs: &mut Vec<RunRow>, run| runs.push(run))
+                .await
+        },
+    );
+    answer.await.map(|(runs, _)| runs)
+}
+
+fn run_record(run: RunRow) -> Option<RunRecord> {
+    let cost = |pico: Option<i128>| pico.map(document::cost);
+    let recorded = run.recorded;
+    let extra = recorded.extra.as_deref();
+    Some(RunRecord {
+        trace_id: run.trace_id.or_else(|| run.id.clone()),
+        id: run.id?,
+        name: run.name.unwrap_or_default(),
+        run_type: run.run_type.unwrap_or_else(|| "chain".to_owned()),
+        start_time: Timestamp(run.start_us),
+        end_time: run.end_us.map(Timestamp),
+        status: run.status,
+        session_id: run.session_id,
+        tenant_id: recorded.tenant_id,
+        parent_run_id: recorded.parent_run_id,
+        is_root: recorded.is_root,
+        dotted_order: recorded.dotted_order.unwrap_or_default(),
+        reference_example_id: recorded.reference_example_id,
+        first_token_time: run.first_token_us.map(Timestamp),
+        total_tokens: run.tokens.total,
+        prompt_tokens: run.tokens.prompt,
+        completion_tokens: run.tokens.completion,
+        total_cost: cost(run.cost_pico.total),
+        prompt_cost: cost(run.cost_pico.prompt),
+        completion_cost: cost(run.cost_pico.completion),
+        error: run.error,
+        tags: recorded.tags,
+        extra: document::object(extra, "extra"),
+        feedback_stats: document::object(recorded.feedback_stats.as_deref(), "feedback"),
+        trace_tier: recorded.trace_tier,
+        inputs: document::object(recorded.inputs.as_deref(), "input"),
+        outputs: document::object(recorded.outputs.as_deref(), "output"),
+        events: document::objects(recorded.events.as_deref()),
+    })
+}
+
 /// The answer to a request for an audit.
 #[derive(Debug)]
 pub struct Audited {
@@ -860,7 +1003,7 @@ impl ProjectNames {
         let mut names: BTreeMap<String, String> = BTreeMap::new();
         for (id, project) in &tallied.projects {
             let name = source
-                .metadata(*id)
+                .metadata_for(*id, tallied.tenant)
                 .and_then(|project| project.name.clone());
             names.insert(id.to_string(), name.unwrap_or_else(|| id.to_string()));
             says.insert(id.to_string(), known(*id, project)?.says);
@@ -925,8 +1068,12 @@ fn read(source: &Source, tallied: &Tallied) -> Read {
     }
 }
 
-fn document(source: &Source, id: Uuid, project: &ProjectTally, known: &Known) -> TracerSession {
-    let metadata = source.metadata(id);
+fn document(
+    metadata: Option<&Project>,
+    id: Uuid,
+    project: &ProjectTally,
+    known: &Known,
+) -> TracerSession {
     let tally = project.tally.as_ref();
     assemble(
         id,

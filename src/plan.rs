@@ -32,8 +32,8 @@ pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use split::TRACE_FAILED;
 pub(crate) use split::{
-    BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, Split, built_from, failed_traces, failing, label,
-    of_children, own_usage, populated, tells_usage, told_by, with_facts,
+    BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, PLACED, RECORDED, Split, built_from, failed_traces,
+    failing, label, of_children, own_usage, populated, tells_usage, told_by, with_facts,
 };
 
 pub(crate) use stored::in_order;

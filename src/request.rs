@@ -10,6 +10,8 @@ mod key;
 mod link;
 mod listing;
 mod measure;
+mod page;
+mod words;
 
 pub use breakdown::{Breakdown, Population, Sort, SortBy};
 pub use every::Every;
@@ -18,11 +20,15 @@ pub use key::Key;
 pub use link::LinkTemplate;
 pub use listing::{Listing, RunOrder};
 pub use measure::{Amount, Count, Distinct, Measure, Objective, Quantity, Rate, Statistic};
+pub use page::{RunPage, RunPlace};
+pub use words::{BreakdownWords, FilterWords};
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use chrono::{DateTime, Datelike, Days, Duration, Months, NaiveDate, Utc, Weekday};
 use chrono_tz::Tz;
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -36,6 +42,9 @@ const DAY_US: i64 = 86_400_000_000;
 pub struct Request {
     /// The projects that are asked for.
     pub projects: Projects,
+    /// Only the runs of this tenant; those of others are as if they were not there, nor is anything that
+    /// is known of them.
+    pub tenant: Option<Uuid>,
     /// Which traces count, by their start.
     pub window: Window,
     /// Whether statistics are asked for; without them only the projects' own fields are answered.
@@ -75,6 +84,7 @@ impl Default for Request {
     fn default() -> Self {
         Self {
             projects: Projects::All,
+            tenant: None,
             window: Window::default(),
             stats: true,
             usage: Usage::Auto,
@@ -96,6 +106,8 @@ pub enum Projects {
     All,
     /// One: its UUID, else its exact name, else a unique prefix of either.
     One(String),
+    /// Those of these that the source has a run of.
+    Each(BTreeSet<Uuid>),
     /// The only one that the source has a run of.
     Only,
 }

@@ -98,10 +98,12 @@ pub(crate) enum Column {
     Inputs,
     /// What it gave, JSON text.
     Outputs,
-    /// What happened while it ran, JSON text.
+    /// What happened while it ran, JSON text of a list.
     Events,
     /// What else was recorded of it, JSON text of an object.
     Extra,
+    /// The places of its ancestors and its own, in the order of their starts.
+    DottedOrder,
     /// The path of the file that it is in.
     File,
     /// The midnight (UTC) of the day on which it started by that path; null where that says none.
@@ -152,6 +154,7 @@ impl Column {
             Self::Outputs => "outputs",
             Self::Events => "events",
             Self::Extra => "extra",
+            Self::DottedOrder => "dotted_order",
             Self::File => "file",
             Self::FileDay => "file_day",
         }
@@ -197,6 +200,7 @@ impl Column {
             | Self::Outputs
             | Self::Events
             | Self::Extra
+            | Self::DottedOrder
             | Self::File => DataType::Utf8View,
             Self::Tags => texts(),
             Self::StartTime | Self::EndTime | Self::FirstTokenTime | Self::FileDay => TIME,

@@ -23,6 +23,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use datafusion::execution::context::SessionContext;
@@ -30,7 +31,7 @@ use futures::StreamExt;
 use uuid::Uuid;
 
 use crate::error::{Error, Result, SkippedFile};
-use crate::request::Projects;
+use crate::request::{Projects, Request};
 use crate::runs::Column;
 use file::{Assumed, Opened};
 use json::Found;
@@ -50,6 +51,8 @@ const SHOWN: usize = 8;
 /// Files of runs and of tallies, with what the side files say of their projects.
 #[derive(Debug)]
 pub struct Source {
+    paths: Vec<PathBuf>,
+    options: SourceOptions,
     listed: Vec<Listed>,
     metadata: BTreeMap<Uuid, Project>,
     feedback: Option<Vec<FeedbackRecord>>,
@@ -60,7 +63,11 @@ pub struct Source {
     /// The folders that were named, and the side files that were read.
     folders: Vec<PathBuf>,
     side_files: Vec<PathBuf>,
+    stamps: Vec<Stamp>,
 }
+
+/// A side file as it was read.
+type Stamp = (PathBuf, Option<(SystemTime, u64)>);
 
 /// The side files of a source.
 #[derive(Clone, Debug, Default)]
@@ -119,20 +126,41 @@ impl Source {
             .into_iter()
             .map(|path| path.as_ref().to_owned())
             .collect();
-        let side_files = options.projects.iter().chain(&options.feedback);
-        let no_runs = side_files.chain(&options.other_files);
-        let no_runs: Vec<&Path> = no_runs.map(PathBuf::as_path).collect();
-        let listing = listing::list(&paths, &no_runs)?;
-        let side_files = match &options.projects {
-            Some(path) => vec![path.clone()],
-            None => listing.side_files,
-        };
+        let listing = list(&paths, options)?;
+        Self::read(paths, options, listing)
+    }
+
+    /// Lists the files again. Gives the source as it is now; `None` where no file has come, gone or
+    /// changed.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Source::open`].
+    pub fn reopened(&self) -> Result<Option<Self>> {
+        let listing = list(&self.paths, &self.options)?;
+        let stamps = stamps(&listing.side_files, &self.options);
+        if listing.files == self.listed && stamps == self.stamps {
+            return Ok(None);
+        }
+        Self::read(self.paths.clone(), &self.options, listing).map(Some)
+    }
+
+    fn read(
+        paths: Vec<PathBuf>,
+        options: &SourceOptions,
+        listing: listing::Listing,
+    ) -> Result<Self> {
+        // Before they are read: what is written meanwhile is found the next time.
+        let stamps = stamps(&listing.side_files, options);
+        let side_files = listing.side_files;
         let metadata = projects::read_projects(&side_files)?;
         let feedback = options
             .feedback
             .as_ref()
             .map(|path| projects::read_feedback(path));
         Ok(Self {
+            paths,
+            options: options.clone(),
             listed: listing.files,
             metadata: metadata
                 .into_iter()
@@ -148,6 +176,7 @@ impl Source {
             spools: json::Spools::default(),
             folders: listing.folders,
             side_files,
+            stamps,
         })
     }
 
@@ -209,6 +238,15 @@ impl Source {
         self.metadata.get(&project)
     }
 
+    /// The same for whom only a tenant's runs count: none where it says that it is another tenant's.
+    pub(crate) fn metadata_for(&self, project: Uuid, tenant: Option<Uuid>) -> Option<&Project> {
+        let is_of = |known: &&Project| {
+            let other = known.tenant_id.filter(|own| tenant != Some(*own));
+            tenant.is_none() || other.is_none()
+        };
+        self.metadata.get(&project).filter(is_of)
+    }
+
     /// The records of the feedback file, if one was given.
     #[must_use]
     pub fn feedback(&self) -> Option<&[FeedbackRecord]> {
@@ -232,25 +270,32 @@ impl Source {
         self.on_bad_file == OnBadFile::Skip
     }
 
-    /// The project that was asked for, where no file need be read to know which it is.
-    pub(crate) fn named(&self, projects: &Projects) -> Option<Uuid> {
-        let Projects::One(asked) = projects else {
-            return None;
+    /// The projects that were asked for, where no file need be read to know which these are.
+    pub(crate) fn named(&self, request: &Request) -> Option<BTreeSet<Uuid>> {
+        let asked = match &request.projects {
+            Projects::One(asked) => asked,
+            Projects::Each(ids) => return Some(ids.clone()),
+            Projects::All | Projects::Only => return None,
         };
         if let Ok(id) = Uuid::try_parse(asked) {
-            return Some(id);
+            return Some(BTreeSet::from([id]));
         }
-        let mut named = self
-            .metadata
-            .values()
-            .filter(|project| project.has_name(asked));
+        let all = self.metadata.keys();
+        let all = all.filter_map(|id| self.metadata_for(*id, request.tenant));
+        let mut named = all.filter(|project| project.has_name(asked));
         // Of several with one name, some may have no run: that the files must say.
         let first = named.next();
-        first.filter(|_| named.next().is_none()).map(|one| one.id)
+        let only = first.filter(|_| named.next().is_none());
+        only.map(|one| BTreeSet::from([one.id]))
     }
 
     /// The one of these projects that has the name; else the one whose name or id begins as asked.
-    pub(crate) fn resolve(&self, asked: &str, existing: &BTreeSet<Uuid>) -> Result<Uuid> {
+    pub(crate) fn resolve(
+        &self,
+        asked: &str,
+        existing: &BTreeSet<Uuid>,
+        tenant: Option<Uuid>,
+    ) -> Result<Uuid> {
         let chosen = |is_meant: &dyn Fn(Uuid) -> bool| -> Vec<Uuid> {
             existing
                 .iter()
@@ -258,7 +303,7 @@ impl Source {
                 .filter(|id| is_meant(*id))
                 .collect()
         };
-        let project = |id: Uuid| self.metadata.get(&id);
+        let project = |id: Uuid| self.metadata_for(id, tenant);
         let mut matching = chosen(&|id| project(id).is_some_and(|known| known.has_name(asked)));
         if matching.is_empty() && !asked.is_empty() {
             let lower = asked.to_ascii_lowercase();
@@ -270,21 +315,26 @@ impl Source {
         }
         match matching.as_slice() {
             [one] => Ok(*one),
-            [] => Err(self.no_such_project(asked, existing.iter().copied())),
+            [] => Err(self.no_such_project(asked, existing.iter().copied(), tenant)),
             several => Err(Error::AmbiguousProject {
                 asked: asked.to_owned(),
-                matching: several.iter().map(|id| self.label(*id)).collect(),
+                matching: several.iter().map(|id| self.label(*id, tenant)).collect(),
             }),
         }
     }
 
     /// The only project; an error where there are several, or none.
-    pub(crate) fn only(&self, existing: impl Iterator<Item = Uuid>) -> Result<Uuid> {
+    pub(crate) fn only(
+        &self,
+        existing: impl Iterator<Item = Uuid>,
+        tenant: Option<Uuid>,
+    ) -> Result<Uuid> {
         let existing: Vec<Uuid> = existing.collect();
         if let [one] = existing.as_slice() {
             return Ok(*one);
         }
-        let names = existing.iter().take(SHOWN).map(|id| self.label(*id));
+        let names = existing.iter().take(SHOWN);
+        let names = names.map(|id| self.label(*id, tenant));
         if existing.is_empty() {
             return Err(Error::BadData {
                 problem: "the source holds no run".to_owned(),
@@ -302,8 +352,10 @@ impl Source {
         &self,
         asked: &str,
         existing: impl Iterator<Item = Uuid>,
+        tenant: Option<Uuid>,
     ) -> Error {
-        let mut existing: Vec<String> = existing.take(SHOWN + 1).map(|id| self.label(id)).collect();
+        let existing = existing.take(SHOWN + 1);
+        let mut existing: Vec<String> = existing.map(|id| self.label(id, tenant)).collect();
         if existing.len() > SHOWN {
             existing.truncate(SHOWN);
             existing.push("others".to_owned());
@@ -314,18 +366,18 @@ impl Source {
         }
     }
 
-    /// The projects that the files' paths name.
-    pub(crate) fn projects_in_paths(&self) -> BTreeSet<Uuid> {
-        self.listed
-            .iter()
+    /// The projects that the files' paths name; where only a tenant's count, those in paths that name it.
+    pub(crate) fn projects_in_paths(&self, tenant: Option<Uuid>) -> BTreeSet<Uuid> {
+        let files = self.listed.iter();
+        files
+            .filter(|file| tenant.is_none() || file.keys.tenant == tenant)
             .filter_map(|file| file.keys.project)
             .collect()
     }
 
-    fn label(&self, id: Uuid) -> String {
+    fn label(&self, id: Uuid, tenant: Option<Uuid>) -> String {
         match self
-            .metadata
-            .get(&id)
+            .metadata_for(id, tenant)
             .and_then(|project| project.name.as_ref())
         {
             Some(name) => format!("{name} ({id})"),
@@ -333,24 +385,22 @@ impl Source {
         }
     }
 
-    /// Reads the footers of the files that may hold runs of a project, or of any; tables are made of those
-    /// that are JSON. Those that cannot be read are an error, or are added to `skipped`.
+    /// Reads the footers of the files that may hold runs of some projects, or of any; tables are made of
+    /// those that are JSON. Those that cannot be read are an error, or are added to `skipped`.
     ///
     /// `looked_at` are columns that the question reads beside those of every question; bytes of JSON that
     /// were read are added to `n_json_bytes`.
     pub(crate) async fn files(
         &self,
         ctx: &SessionContext,
-        project: Option<Uuid>,
+        wanted: Wished<'_>,
         looked_at: &BTreeSet<Column>,
         n_json_bytes: &Arc<AtomicU64>,
         skipped: &mut Vec<SkippedFile>,
     ) -> Result<Files> {
         let threads = ctx.state().config().target_partitions();
         let candidates = self.listed.iter().filter(|file| {
-            let of_project =
-                project.is_none() || file.keys.project.is_none() || file.keys.project == project;
-            of_project && skipped.iter().all(|skipped| skipped.path != file.path)
+            wanted.may_be_in(file) && skipped.iter().all(|skipped| skipped.path != file.path)
         });
         let candidates: Vec<Listed> = candidates.cloned().collect();
         let reading = json::Reading {
@@ -388,6 +438,10 @@ impl Source {
                 Err(error) => return Err(error),
             }
         }
+        if let Some(tenant) = wanted.tenant {
+            files.retain(|file| file.may_be_of(tenant));
+            tallies.retain(|file| file.is_all_of(tenant));
+        }
         dedup::mark(&mut files, &self.listed, self.dedup)?;
         for (number, file) in (0..).zip(&mut files) {
             Arc::make_mut(file).first_row = number * dedup::PLACES_A_FILE;
@@ -396,7 +450,52 @@ impl Source {
             files,
             tallies,
             empty,
+            tenant: wanted.tenant,
         })
+    }
+}
+
+/// Lists the files of runs, and the side files with what projects are called.
+fn list(paths: &[PathBuf], options: &SourceOptions) -> Result<listing::Listing> {
+    let side_files = options.projects.iter().chain(&options.feedback);
+    let no_runs = side_files.chain(&options.other_files);
+    let no_runs: Vec<&Path> = no_runs.map(PathBuf::as_path).collect();
+    let mut listing = listing::list(paths, &no_runs)?;
+    if let Some(path) = &options.projects {
+        listing.side_files = vec![path.clone()];
+    }
+    Ok(listing)
+}
+
+/// How the side files are now.
+fn stamps(side_files: &[PathBuf], options: &SourceOptions) -> Vec<Stamp> {
+    let files = side_files.iter().chain(&options.feedback);
+    let stamps = files.map(|path| {
+        let facts = std::fs::metadata(path).ok();
+        let stamp = facts.and_then(|facts| Some((facts.modified().ok()?, facts.len())));
+        (path.clone(), stamp)
+    });
+    stamps.collect()
+}
+
+/// Whose files are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wished<'a> {
+    /// Those of these projects, or of any.
+    pub(crate) projects: Option<&'a BTreeSet<Uuid>>,
+    /// Those of this tenant, or of any.
+    pub(crate) tenant: Option<Uuid>,
+}
+
+impl Wished<'_> {
+    /// Whether a file may hold runs of theirs, by its path.
+    fn may_be_in(&self, file: &Listed) -> bool {
+        let of_project = self.projects.is_none_or(|projects| {
+            let other = file.keys.project.filter(|own| !projects.contains(own));
+            other.is_none() && !projects.is_empty()
+        });
+        let of_tenant = self.tenant.is_none() || file.keys.tenant.is_none();
+        of_project && (of_tenant || file.keys.tenant == self.tenant)
     }
 }
 

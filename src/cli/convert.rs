@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use bytesize::ByteSize;
 use clap::{ArgMatches, Args};
 use runtally::output::count;
-use runtally::{ConvertOptions, Converted, Engine, Error, Limits, Projects, Source, SourceOptions};
-use uuid::Uuid;
+use runtally::{ConvertOptions, Converted, Engine, Error, Limits, Projects, Source};
 
 use super::Exit;
-use super::config::{self, Config};
+use super::config::Config;
 use super::face::{self, Remark, aside, remark};
 use super::progress::Progress;
-use super::question::{DedupArg, LIMITS, OUTPUT, OnErrorArg, SOURCES, no_source, runtime};
+use super::question::{LIMITS, OUTPUT, WHICH, runtime};
+use super::sources::SourceArgs;
 use super::{summary, write};
 
 #[derive(Debug, Args)]
@@ -26,13 +26,12 @@ use super::{summary, write};
 
 The folder then has one export: a file a project and day (UTC), sorted by start, every column kept. It is
 written aside and appears whole at the end; after an interruption the same command goes on with what was
-begun, and where nothing has changed it does nothing. Changed inputs replace what was converted before;
+begun, and where nothing has changed it does nothing. Records of feedback are not copied. Changed inputs replace what was converted before;
 a folder with anything else in it is refused.")]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct Convert {
-    /// Files, folders or globs of exports or dumps; several are one source.
-    #[arg(value_name = "SOURCE")]
-    source: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: SourceArgs,
 
     /// The folder to write to: empty, absent, or written to by this command before.
     #[arg(short, long, value_name = "DIR", required = true, help_heading = OUTPUT)]
@@ -47,41 +46,8 @@ pub(super) struct Convert {
     pub(super) json: bool,
 
     /// Only this project: its UUID, its name, or a unique prefix of either.
-    #[arg(short, long, aliases = ["id", "name"], value_name = "PROJECT", help_heading = SOURCES)]
+    #[arg(short, long, aliases = ["id", "name"], value_name = "PROJECT", help_heading = WHICH)]
     project: Option<String>,
-
-    /// Names of projects: records of GET /sessions (JSON or JSON lines), instead of sessions.json at the
-    /// source's root; they are copied.
-    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
-    projects: Option<PathBuf>,
-
-    /// Records of GET /feedback that lie among the runs, and are none; they are not copied.
-    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
-    feedback: Option<PathBuf>,
-
-    /// What to do with a file that cannot be read: fail, or convert the others and exit with 4.
-    #[arg(long, value_enum, default_value = "fail", value_name = "WHAT", help_heading = SOURCES)]
-    on_error: OnErrorArg,
-
-    /// Where later exports may repeat the runs of earlier ones, so that the newest is kept: where their
-    /// spans of time overlap, everywhere, or nowhere.
-    #[arg(
-        long,
-        value_enum,
-        default_value = "auto",
-        value_name = "WHERE",
-        help_heading = SOURCES,
-        hide_short_help = true
-    )]
-    dedup: DedupArg,
-
-    /// The project of runs for which neither their file nor its path names one.
-    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
-    assume_project: Option<Uuid>,
-
-    /// Their tenant, likewise.
-    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
-    assume_tenant: Option<Uuid>,
 
     /// No progress bar.
     #[arg(long, help_heading = OUTPUT, hide_short_help = true)]
@@ -142,24 +108,12 @@ impl Convert {
 
     /// Converts; `None` where the user interrupted it.
     fn convert(&self, given: &ArgMatches, config: &Config) -> Result<Option<Converted>, Error> {
-        let sources = match self.source.as_slice() {
-            [] => config.sources(),
-            sources => sources.to_vec(),
-        };
-        if sources.is_empty() {
-            return Err(no_source());
-        }
-        let from_config = config.projects.clone();
-        let from_config = from_config.filter(|_| config::is_open(given, "projects"));
-        let source_options = SourceOptions {
-            projects: self.projects.clone().or(from_config),
-            other_files: self.feedback.iter().cloned().collect(),
-            assume_project: self.assume_project,
-            assume_tenant: self.assume_tenant,
-            dedup: self.dedup.into(),
-            on_bad_file: self.on_error.into(),
-            ..SourceOptions::default()
-        };
+        let sources = self.sources.sources(config)?;
+        let mut source_options = self.sources.options(given, config);
+        // Known as none of runs, and not copied.
+        source_options
+            .other_files
+            .extend(source_options.feedback.take());
         let options = ConvertOptions {
             dir: self.output.clone(),
             projects: self.project.clone().map_or(Projects::All, Projects::One),

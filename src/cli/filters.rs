@@ -2,6 +2,7 @@
 
 use clap::Args;
 use runtally::filter::parse_duration;
+use runtally::request::FilterWords;
 use runtally::{Error, Filter};
 
 const FILTERS: &str = "Filters";
@@ -66,19 +67,23 @@ pub(super) struct FilterArgs {
 impl FilterArgs {
     /// What the roots must be.
     pub(super) fn of_root(&self) -> Result<Option<Filter>, Error> {
-        let mut filters = Vec::from_iter(parsed(self.filter.as_ref())?);
-        filters.extend(self.run_type.as_deref().map(Filter::run_type));
-        filters.extend(self.run_name.as_deref().map(Filter::run_name));
-        filters.extend(self.error.then(|| Filter::errored(true)));
-        filters.extend(self.no_error.then(|| Filter::errored(false)));
-        filters.extend(self.tag.iter().map(|tag| Filter::tag(tag)));
-        filters.extend(self.model.as_deref().map(Filter::model));
-        filters.extend(self.user.as_deref().map(Filter::user));
-        let entries = self.meta.iter();
-        filters.extend(entries.map(|(key, value)| Filter::metadata(key, value)));
-        filters.extend(self.min_latency.map(Filter::min_latency));
-        filters.extend(self.max_latency.map(Filter::max_latency));
-        Ok(Filter::all(filters))
+        let words = FilterWords {
+            filter: self.filter.clone(),
+            run_type: self.run_type.clone(),
+            run_name: self.run_name.clone(),
+            error: match (self.error, self.no_error) {
+                (true, _) => Some(true),
+                (false, true) => Some(false),
+                (false, false) => None,
+            },
+            tag: self.tag.clone(),
+            model: self.model.clone(),
+            user: self.user.clone(),
+            meta: self.meta.clone(),
+            min_latency_us: self.min_latency,
+            max_latency_us: self.max_latency,
+        };
+        words.filter()
     }
 
     /// What they must be as well.

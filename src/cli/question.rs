@@ -11,20 +11,19 @@ use chrono_tz::Tz;
 use clap::{ArgMatches, Args, ValueEnum};
 use runtally::output::{Format, Style};
 use runtally::{
-    Clock, CostFormat, Dedup, Engine, Error, Limits, OnBadFile, Projects, Request, Source,
-    SourceOptions, Usage, Window,
+    Clock, CostFormat, Engine, Error, Limits, Projects, Request, Source, SourceOptions, Usage,
+    Window,
 };
-use uuid::Uuid;
 
 use super::config::{self, Config};
 use super::face::{self, Color, Remark, aside, remark, say, set_color};
 use super::filters::FilterArgs;
 use super::progress::Progress;
+use super::sources::SourceArgs;
 use super::summary::{Answer, Summary};
 use super::{Exit, report, summary, write};
 
 pub(super) const WHICH: &str = "Which traces";
-pub(super) const SOURCES: &str = "Sources";
 pub(super) const OUTPUT: &str = "Output";
 pub(super) const LIMITS: &str = "Limits";
 
@@ -32,10 +31,6 @@ pub(super) const LIMITS: &str = "Limits";
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag")]
 pub(super) struct QuestionArgs {
-    /// Files, folders or globs of exports; several are one source.
-    #[arg(value_name = "SOURCE")]
-    source: Vec<PathBuf>,
-
     /// Only this project: its UUID, its name, or a unique prefix of either.
     #[arg(short, long, aliases = ["id", "name"], value_name = "PROJECT", help_heading = WHICH)]
     project: Option<String>,
@@ -109,38 +104,8 @@ pub(super) struct QuestionArgs {
     #[command(flatten)]
     filters: FilterArgs,
 
-    /// Names of projects: records of GET /sessions (JSON or JSON lines), instead of sessions.json at the
-    /// source's root.
-    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
-    projects: Option<PathBuf>,
-
-    /// Records of GET /feedback, instead of the runs' own feedback summaries.
-    #[arg(long, value_name = "FILE", help_heading = SOURCES)]
-    feedback: Option<PathBuf>,
-
-    /// What to do with a file that cannot be read: fail, or answer without it and exit with 4.
-    #[arg(long, value_enum, default_value = "fail", value_name = "WHAT", help_heading = SOURCES)]
-    on_error: OnErrorArg,
-
-    /// Where later exports may repeat the runs of earlier ones, so that the newest counts: where their
-    /// spans of time overlap, everywhere, or nowhere.
-    #[arg(
-        long,
-        value_enum,
-        default_value = "auto",
-        value_name = "WHERE",
-        help_heading = SOURCES,
-        hide_short_help = true
-    )]
-    dedup: DedupArg,
-
-    /// The project of runs for which neither their file nor its path names one.
-    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
-    assume_project: Option<Uuid>,
-
-    /// Their tenant, likewise.
-    #[arg(long, value_name = "UUID", help_heading = SOURCES, hide_short_help = true)]
-    assume_tenant: Option<Uuid>,
+    #[command(flatten)]
+    sources: SourceArgs,
 
     /// How the answer is written: auto is a table on a terminal, what the output file's name says, JSON
     /// otherwise.
@@ -235,19 +200,6 @@ enum UsageArg {
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum DedupArg {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
-pub(super) enum OnErrorArg {
-    Fail,
-    Skip,
-}
-
-#[derive(Clone, Copy, Debug, ValueEnum)]
 enum CostArg {
     String,
     Number,
@@ -295,6 +247,7 @@ impl QuestionArgs {
         let zone = self.zone(given, &config)?;
         let request = Request {
             projects: self.project.clone().map_or(Projects::All, Projects::One),
+            tenant: None,
             window: self.window(zone)?,
             stats: true,
             usage: self.usage_from.into(),
@@ -335,10 +288,10 @@ impl QuestionArgs {
         ask: impl AsyncFnOnce(&Engine, &Source, &Request) -> Result<A, Error>,
         write: impl FnOnce(&A, &mut dyn Write, Format, &Style) -> io::Result<Vec<String>>,
     ) -> Result<Exit, Error> {
-        let sources = self.sources(&question.config)?;
+        let sources = self.sources.sources(&question.config)?;
         let options = SourceOptions {
             other_files: question.other_files.clone(),
-            ..self.options(given, &question.config)
+            ..self.sources.options(given, &question.config)
         };
         let Some(answer) = self.ask(&sources, &options, &question.request, ask)? else {
             return Ok(Exit::Interrupted);
@@ -420,36 +373,6 @@ impl QuestionArgs {
         })
     }
 
-    fn sources(&self, config: &Config) -> Result<Vec<PathBuf>, Error> {
-        let sources = if self.source.is_empty() {
-            config.sources()
-        } else {
-            self.source.clone()
-        };
-        if sources.is_empty() {
-            return Err(no_source());
-        }
-        Ok(sources)
-    }
-
-    fn options(&self, given: &ArgMatches, config: &Config) -> SourceOptions {
-        let from_config = || {
-            config
-                .projects
-                .clone()
-                .filter(|_| config::is_open(given, "projects"))
-        };
-        SourceOptions {
-            projects: self.projects.clone().or_else(from_config),
-            feedback: self.feedback.clone(),
-            other_files: Vec::new(),
-            assume_project: self.assume_project,
-            assume_tenant: self.assume_tenant,
-            dedup: self.dedup.into(),
-            on_bad_file: self.on_error.into(),
-        }
-    }
-
     fn zone(&self, given: &ArgMatches, config: &Config) -> Result<Tz, Error> {
         let named = config.timezone.as_ref();
         let Some(name) = named.filter(|_| config::is_open(given, "timezone")) else {
@@ -524,7 +447,7 @@ impl QuestionArgs {
 
     fn say_origins(&self, given: &ArgMatches, config: &Config) {
         let of_file = [
-            (self.source.is_empty() && !config.sources().is_empty()).then_some("the sources"),
+            (self.sources.are_open() && !config.sources().is_empty()).then_some("the sources"),
             (config.timezone.is_some() && config::is_open(given, "timezone"))
                 .then_some("--timezone"),
             (config.projects.is_some() && config::is_open(given, "projects"))
@@ -535,15 +458,6 @@ impl QuestionArgs {
         for origin in config::from_environment(given).into_iter().chain(of_file) {
             aside(&origin);
         }
-    }
-}
-
-/// The error for a command line without a source.
-pub(super) fn no_source() -> Error {
-    let hint = "name a file, folder or glob of exports; `runtally demo` makes one to try";
-    Error::Usage {
-        problem: "no source is given".to_owned(),
-        hint: Some(hint.to_owned()),
     }
 }
 
@@ -587,25 +501,6 @@ impl From<UsageArg> for Usage {
             UsageArg::Auto => Self::Auto,
             UsageArg::Roots => Self::Roots,
             UsageArg::Own => Self::Own,
-        }
-    }
-}
-
-impl From<DedupArg> for Dedup {
-    fn from(dedup: DedupArg) -> Self {
-        match dedup {
-            DedupArg::Auto => Self::Auto,
-            DedupArg::Always => Self::Always,
-            DedupArg::Never => Self::Never,
-        }
-    }
-}
-
-impl From<OnErrorArg> for OnBadFile {
-    fn from(on_error: OnErrorArg) -> Self {
-        match on_error {
-            OnErrorArg::Fail => Self::Fail,
-            OnErrorArg::Skip => Self::Skip,
         }
     }
 }

@@ -1,16 +1,11 @@
 //! `runtally stats`: statistics of any runs, split any way.
 
-use std::iter;
-
-use chrono::Weekday;
-use chrono_tz::Tz;
 use clap::{ArgMatches, Args};
 use runtally::output::{self, Format, Groups, count};
-use runtally::request::{Amount, Count, Quantity, SortBy, Statistic};
-use runtally::tally::sketch::Quantile;
+use runtally::request::{BreakdownWords, Count, Statistic};
 use runtally::{
-    Breakdown, CostFormat, Error, Every, Figure, Key, Measure, Objective, Population, SkippedFile,
-    Sort, Stats as Answered, Tallies,
+    Breakdown, CostFormat, Error, Figure, Key, Measure, Population, SkippedFile, Stats as Answered,
+    Tallies,
 };
 
 use super::Exit;
@@ -20,9 +15,6 @@ use super::summary::{Answer, BOUND, Summary, usage_rule};
 
 const SPLIT: &str = "Which runs, split how";
 const FIGURES: &str = "Which figures";
-
-/// What `--select` takes for every measure.
-const ALL: &str = "all";
 
 const EXAMPLES: &str = "Examples:
   runtally stats exports/ --group-by model --since 7d
@@ -162,9 +154,10 @@ struct FigureArgs {
 impl Stats {
     pub(super) fn run(&self, given: &ArgMatches) -> Result<Exit, Error> {
         let question = self.question.read(given)?;
-        let shown = (self.figures).measures(question.format, question.request.facets)?;
+        let (words, facets) = (self.words(), question.request.facets);
+        let shown = words.measures(usual(question.format, facets), facets)?;
         let n_shown = shown.len();
-        let breakdown = self.split.breakdown(shown, question.zone)?;
+        let breakdown = words.breakdown(shown, question.zone)?;
         if self.question.is_verbose() {
             aside(&format!("runs: {}", breakdown.runs));
         }
@@ -223,74 +216,23 @@ struct Made {
     runs: Population,
 }
 
-impl SplitArgs {
-    /// What is asked, with these measures and those that are needed beside them.
-    fn breakdown(&self, shown: Vec<Measure>, zone: Tz) -> Result<Breakdown, Error> {
-        let keys = self.group_by.iter().map(|key| key.trim().parse());
-        let by: Vec<Key> = keys.collect::<Result<_, _>>()?;
-        let by = each_once(by.into_iter());
-        let sort = self.sort.as_ref().map(|text| Sort::parse(text, &by));
-        let sort = sort.transpose()?.unwrap_or_else(Sort::by_runs);
-        let week_start = weekday(&self.week_start)?;
-        let every = self.every.as_ref();
-        let every = every.map(|text| Every::parse(text, zone, week_start));
-        let sorted_by = match &sort.by {
-            SortBy::Measure(measure) => Some(measure.clone()),
-            SortBy::Key(_) => None,
-        };
-        let beside = sorted_by.into_iter().chain([Measure::Count(Count::Runs)]);
-        Ok(Breakdown {
-            runs: self.runs(&by)?,
-            by,
-            every: every.transpose()?,
-            measures: each_once(shown.into_iter().chain(beside)),
-            sort,
-            limit: self.limit,
-        })
-    }
-
-    /// The runs that are asked for, else those that the keys are of.
-    fn runs(&self, by: &[Key]) -> Result<Population, Error> {
-        match &self.runs {
-            Some(runs) => runs.parse(),
-            None if by == [Key::Step] => Ok(Population::Steps),
-            None if by.contains(&Key::Tool) => Ok(Population::Type("tool".to_owned())),
-            None => Ok(Population::Traces),
+impl Stats {
+    /// What is asked, in words.
+    fn words(&self) -> BreakdownWords {
+        let (split, figures) = (&self.split, &self.figures);
+        BreakdownWords {
+            runs: split.runs.clone(),
+            group_by: split.group_by.clone(),
+            every: split.every.clone(),
+            week_start: Some(split.week_start.clone()),
+            sort: split.sort.clone(),
+            limit: split.limit,
+            select: figures.select.clone(),
+            percentiles: figures.percentiles.clone(),
+            slo: figures.slo.clone(),
+            share: figures.share,
+            exemplars: figures.exemplars,
         }
-    }
-}
-
-impl FigureArgs {
-    /// The measures that are shown.
-    fn measures(&self, format: Format, facets: bool) -> Result<Vec<Measure>, Error> {
-        let percentiles = self.percentiles.iter().map(|text| percentile(text));
-        let percentiles: Vec<Quantile> = percentiles.collect::<Result<_, _>>()?;
-        let of_latency = |quantile: &Quantile| of(Quantity::Latency, *quantile);
-        let mut measures = if self.select.is_empty() {
-            with_percentiles(usual(format, facets), &percentiles)
-        } else {
-            let mut chosen = chosen(&self.select)?;
-            chosen.extend(percentiles.iter().map(of_latency));
-            chosen
-        };
-        measures.extend(facets.then_some(Measure::RunFacets));
-        for objective in &self.slo {
-            measures.push(Measure::Objective(objective.parse::<Objective>()?));
-        }
-        let beside = |measure: &Measure| match measure {
-            Measure::Of(quantity, Statistic::Quantile(quantile)) if self.exemplars => {
-                Some(Measure::RunAt(*quantity, *quantile))
-            }
-            measure if self.share && measure.adds_up() => {
-                Some(Measure::Share(Box::new(measure.clone())))
-            }
-            _ => None,
-        };
-        let with_beside = |measure: Measure| {
-            let beside = beside(&measure);
-            iter::once(measure).chain(beside)
-        };
-        Ok(each_once(measures.into_iter().flat_map(with_beside)))
     }
 }
 
@@ -303,77 +245,8 @@ fn usual(format: Format, facets: bool) -> Vec<Measure> {
             measures
         }
         Format::Table | Format::Markdown => Measure::overview(),
-        Format::Csv => {
-            let mut measures = Measure::overview();
-            let first_token = [Quantile::P50, Quantile::P99];
-            measures.extend(first_token.map(|quantile| of(Quantity::FirstToken, quantile)));
-            let parts = [
-                Amount::PromptTokens,
-                Amount::CompletionTokens,
-                Amount::PromptCost,
-                Amount::CompletionCost,
-            ];
-            measures.extend(parts.map(Measure::Sum));
-            measures
-        }
+        Format::Csv => Measure::sheet(),
     }
-}
-
-fn of(quantity: Quantity, quantile: Quantile) -> Measure {
-    Measure::Of(quantity, Statistic::Quantile(quantile))
-}
-
-/// Measures with these percentiles of durations in place of the usual ones.
-fn with_percentiles(measures: Vec<Measure>, percentiles: &[Quantile]) -> Vec<Measure> {
-    let replaced = |measure: Measure| match measure {
-        Measure::Of(
-            quantity @ (Quantity::Latency | Quantity::FirstToken),
-            Statistic::Quantile(_),
-        ) if !percentiles.is_empty() => percentiles
-            .iter()
-            .map(|percentile| of(quantity, *percentile))
-            .collect(),
-        other => vec![other],
-    };
-    measures.into_iter().flat_map(replaced).collect()
-}
-
-/// The measures that are named.
-fn chosen(names: &[String]) -> Result<Vec<Measure>, Error> {
-    let mut chosen = Vec::new();
-    for name in names.iter().map(|name| name.trim()) {
-        if name == ALL {
-            chosen.extend(Measure::all());
-        } else {
-            chosen.push(name.parse()?);
-        }
-    }
-    Ok(chosen)
-}
-
-fn each_once<T: PartialEq>(all: impl Iterator<Item = T>) -> Vec<T> {
-    let mut each = Vec::new();
-    for one in all {
-        if !each.contains(&one) {
-            each.push(one);
-        }
-    }
-    each
-}
-
-fn percentile(text: &str) -> Result<Quantile, Error> {
-    let number = text.trim().trim_start_matches('p');
-    number.parse().map_err(|_| Error::Usage {
-        problem: format!("--percentiles: {text:?} is no percentile"),
-        hint: Some("write 50, 95 or 99.9: 0 to 100 with at most four decimals".to_owned()),
-    })
-}
-
-fn weekday(text: &str) -> Result<Weekday, Error> {
-    text.trim().parse().map_err(|_| Error::Usage {
-        problem: format!("--week-start: {text:?} is no day of the week"),
-        hint: Some("write monday, sunday or another".to_owned()),
-    })
 }
 
 impl Answer for Answered {

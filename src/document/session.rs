@@ -12,6 +12,7 @@ use super::value::{Cost, Nanoseconds, Timestamp};
 
 /// A project and the statistics of its traces in a window.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct TracerSession {
     /// The project's id.
     pub id: Uuid,
@@ -22,6 +23,7 @@ pub struct TracerSession {
     /// When it was closed.
     pub end_time: Option<Timestamp>,
     /// What its makers attached to it.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<Object>))]
     pub extra: Option<Value>,
     /// Its name; without metadata its id.
     pub name: String,
@@ -44,10 +46,13 @@ pub struct TracerSession {
     /// 99th percentile of the same.
     pub first_token_p99: Option<Nanoseconds>,
     /// Tokens, input and output.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<i64>))]
     pub total_tokens: Option<i128>,
     /// Input tokens.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<i64>))]
     pub prompt_tokens: Option<i128>,
     /// Output tokens.
+    #[cfg_attr(feature = "serve", schema(value_type = Option<i64>))]
     pub completion_tokens: Option<i128>,
     /// Cost of input and output, dollars.
     pub total_cost: Option<Cost>,
@@ -75,6 +80,7 @@ pub struct TracerSession {
 
 /// What several traces have in common.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct RunFacet {
     /// `name`, `run_type`, `status`, `tag` or `metadata.<key>`.
     pub key: String,
@@ -88,6 +94,7 @@ pub struct RunFacet {
 
 /// The feedback of one key, as v1 of the API shows it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema))]
 pub struct FeedbackStats {
     /// The number of scores; of labels where there is no score.
     pub n: u64,

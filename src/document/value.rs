@@ -10,6 +10,11 @@ use crate::time;
 
 /// A moment, shown as RFC 3339 in UTC; microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(
+    feature = "serve",
+    derive(utoipa::ToSchema),
+    schema(value_type = String, format = DateTime)
+)]
 pub struct Timestamp(pub i64);
 
 impl fmt::Display for Timestamp {
@@ -26,6 +31,7 @@ impl Serialize for Timestamp {
 
 /// A duration in whole nanoseconds, shown as a number of seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[cfg_attr(feature = "serve", derive(utoipa::ToSchema), schema(value_type = f64))]
 pub struct Nanoseconds(pub u128);
 
 impl Nanoseconds {
@@ -81,6 +87,20 @@ pub struct Cost {
     /// How JSON shows it.
     pub format: CostFormat,
 }
+
+/// As the API describes it where nothing else is said: a string.
+#[cfg(feature = "serve")]
+impl utoipa::PartialSchema for Cost {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .pattern(Some(r"^-?\d+(\.\d+)?$"))
+            .into()
+    }
+}
+
+#[cfg(feature = "serve")]
+impl utoipa::ToSchema for Cost {}
 
 /// How JSON shows money; the digits are the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,7 +29,7 @@ use crate::plan::{self, RunFilter};
 use crate::request::{Population, Projects, Request, Usage, Window};
 use crate::runs::Column;
 use crate::source::projects::FeedbackRecord;
-use crate::source::{self, Facts, Files, Newest, Source, Wanted};
+use crate::source::{self, Facts, Files, Newest, Source, Wanted, Wished};
 use crate::tally::facets::{Facet, Facets};
 use crate::tally::feedback::Feedback;
 use crate::tally::{Tally, TallyColumn};
@@ -77,6 +77,8 @@ pub(crate) struct Tallied {
     /// When the traces start that are asked for; where nothing is asked for that of the tally files, if
     /// there are no others.
     pub(crate) window: Window,
+    /// The tenant whose runs count, where only one's do.
+    pub(crate) tenant: Option<Uuid>,
     /// What is odd about the files.
     pub(crate) warnings: Vec<String>,
     /// The files that were left out.
@@ -160,13 +162,17 @@ pub(super) async fn open<'e>(
         }
         .into());
     }
-    let mut named = source.named(&request.projects);
+    let named = source.named(request);
+    let mut wanted = Wished {
+        projects: named.as_ref(),
+        tenant: request.tenant,
+    };
     let of_root = RunFilter::of_all(request.filter.iter().chain(&request.trace_filter));
     looked_at.extend(filtered(request, of_root.as_ref()));
     let all = looked_at.iter().chain(shown).copied().collect();
     engine.n_json_bytes.store(0, Ordering::Relaxed);
     let json = &engine.n_json_bytes;
-    let files = source.files(&engine.ctx, named, &all, json, skipped);
+    let files = source.files(&engine.ctx, wanted, &all, json, skipped);
     let mut question = Question {
         engine,
         files: files.await?,
@@ -191,10 +197,11 @@ pub(super) async fn open<'e>(
     }
     engine.begin();
     let mut facts = question.facts().await?;
-    if named.is_some_and(|id| !facts.contains_key(&id)) {
+    let is_there = |id| facts.contains_key(id);
+    if named.as_ref().is_some_and(|ids| !ids.iter().all(is_there)) {
         // No run of it where its path would be: the files must say which projects there are.
-        named = None;
-        let files = source.files(&engine.ctx, None, &all, json, skipped);
+        wanted.projects = None;
+        let files = source.files(&engine.ctx, wanted, &all, json, skipped);
         question.files = files.await?;
         facts = question.facts().await?;
     }
@@ -202,8 +209,9 @@ pub(super) async fn open<'e>(
         let skipped = std::mem::take(skipped);
         return Err(Error::NothingLeft { skipped }.into());
     }
-    let only = chosen(source, &request.projects, named, &mut facts)?;
-    question.roots.projects = only.map(|id| BTreeSet::from([id]));
+    let is_named = wanted.projects.is_some();
+    let named = named.filter(|_| is_named);
+    question.roots.projects = chosen(source, request, named, &mut facts)?;
     let window = question.fit_tallies(source, request, runs, &facts)?;
     let projects = facts
         .into_iter()
@@ -215,6 +223,7 @@ pub(super) async fn open<'e>(
         n_json_bytes: json.load(Ordering::Relaxed),
         warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
         skipped: question.files.left_out(),
+        tenant: request.tenant,
         projects,
         plans: Vec::new(),
     };
@@ -896,32 +905,38 @@ async fn attempt<T: Default>(
     Ok(sum)
 }
 
-/// Narrows the projects to the one that was asked for, and says which that is.
+/// Narrows the projects to those that were asked for, and says which these are.
 fn chosen(
     source: &Source,
-    projects: &Projects,
-    named: Option<Uuid>,
+    request: &Request,
+    named: Option<BTreeSet<Uuid>>,
     facts: &mut BTreeMap<Uuid, Facts>,
-) -> Result<Option<Uuid>> {
-    let (asked, id) = match (projects, named) {
+) -> Result<Option<BTreeSet<Uuid>>> {
+    let tenant = request.tenant;
+    let named = named.and_then(|ids| ids.first().copied());
+    let (asked, id) = match (&request.projects, named) {
         (Projects::All, _) => return Ok(None),
-        (Projects::Only, _) => return source.only(facts.keys().copied()).map(|_| None),
+        (Projects::Only, _) => return source.only(facts.keys().copied(), tenant).map(|_| None),
+        (Projects::Each(ids), _) => {
+            facts.retain(|id, _| ids.contains(id));
+            return Ok(Some(ids.clone()));
+        }
         (Projects::One(asked), Some(id)) => (asked, id),
         (Projects::One(asked), None) => {
             let existing = facts.keys().copied().collect();
-            (asked, source.resolve(asked, &existing)?)
+            (asked, source.resolve(asked, &existing, tenant)?)
         }
     };
     if !facts.contains_key(&id) {
         let existing: BTreeSet<Uuid> = facts
             .keys()
             .copied()
-            .chain(source.projects_in_paths())
+            .chain(source.projects_in_paths(tenant))
             .collect();
-        return Err(source.no_such_project(asked, existing.into_iter()));
+        return Err(source.no_such_project(asked, existing.into_iter(), tenant));
     }
     facts.retain(|other, _| *other == id);
-    Ok(Some(id))
+    Ok(Some(BTreeSet::from([id])))
 }
 
 /// Feedback by what it judges: runs, and projects as a whole.

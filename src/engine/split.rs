@@ -15,7 +15,7 @@ use super::Engine;
 use super::question::{self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open};
 use crate::error::{Error, Result};
 use crate::plan::{self, RunFilter, Split};
-use crate::request::{Key, Listing, Population, Request, Usage, Window};
+use crate::request::{Key, Listing, Population, Request, RunPage, Usage, Window};
 use crate::runs::Column;
 use crate::source::tallies::{Origin, WantedTallies};
 use crate::source::{Files, Source, Wanted};
@@ -51,6 +51,24 @@ pub(crate) struct RunRow {
     pub(crate) model: Option<String>,
     pub(crate) user: Option<String>,
     pub(crate) thread: Option<String>,
+    pub(crate) recorded: Recorded,
+}
+
+/// What else is recorded of a run, as far as it was asked for; JSON as text.
+#[derive(Debug, Default)]
+pub(crate) struct Recorded {
+    pub(crate) tenant_id: Option<String>,
+    pub(crate) parent_run_id: Option<String>,
+    pub(crate) reference_example_id: Option<String>,
+    pub(crate) trace_tier: Option<String>,
+    pub(crate) dotted_order: Option<String>,
+    pub(crate) is_root: Option<bool>,
+    pub(crate) tags: Option<Vec<String>>,
+    pub(crate) extra: Option<String>,
+    pub(crate) feedback_stats: Option<String>,
+    pub(crate) inputs: Option<String>,
+    pub(crate) outputs: Option<String>,
+    pub(crate) events: Option<String>,
 }
 
 /// A question about groups, settled.
@@ -268,6 +286,29 @@ impl<'a> Groups<'a> {
             Ok(())
         };
         self.execute(|asked| split.list(asked.units(&split)?, listing), read)
+            .await
+    }
+
+    /// A page of runs, with these columns: `read` gets one after another.
+    pub(crate) async fn page<T: Default>(
+        &mut self,
+        page: &RunPage,
+        columns: &[Column],
+        read: impl Fn(&mut T, RunRow),
+    ) -> Result<T, Stop> {
+        self.question.files.refuse_of_tallies("runs")?;
+        let split = Split {
+            by: &[],
+            every: None,
+            columns: &BTreeSet::new(),
+            kept: columns,
+            own_feedback: self.has_own_feedback(),
+        };
+        let read = |sum: &mut T, batch: &RecordBatch| {
+            read_runs(batch, |run| read(sum, run));
+            Ok(())
+        };
+        self.execute(|asked| split.page(asked.units(&split)?, page), read)
             .await
     }
 
@@ -583,7 +624,41 @@ fn read_runs(batch: &RecordBatch, mut read: impl FnMut(RunRow)) {
             model: text(Column::Model.name()),
             user: text(Column::User.name()),
             thread: text(Column::Thread.name()),
+            recorded: recorded(batch, row),
         });
+    }
+}
+
+/// What else is recorded of the run in a row.
+fn recorded(batch: &RecordBatch, row: usize) -> Recorded {
+    let value = |column: Column| batch.column_by_name(column.name());
+    let text = |column: Column| {
+        let texts = value(column)?.as_string_view_opt()?;
+        texts.is_valid(row).then(|| texts.value(row).to_owned())
+    };
+    let tags = || {
+        let lists = value(Column::Tags)?.as_list_opt::<i32>()?;
+        let texts = lists.is_valid(row).then(|| lists.value(row))?;
+        let texts = texts.as_string_view_opt()?;
+        Some(texts.iter().flatten().map(str::to_owned).collect())
+    };
+    let is_root = || {
+        let flags = value(Column::IsRoot)?.as_boolean_opt()?;
+        flags.is_valid(row).then(|| flags.value(row))
+    };
+    Recorded {
+        tenant_id: text(Column::TenantId),
+        parent_run_id: text(Column::ParentRunId).filter(|id| !id.is_empty()),
+        reference_example_id: text(Column::ReferenceExampleId).filter(|id| !id.is_empty()),
+        trace_tier: text(Column::TraceTier),
+        dotted_order: text(Column::DottedOrder),
+        is_root: is_root(),
+        tags: tags(),
+        extra: text(Column::Extra),
+        feedback_stats: text(Column::FeedbackStats),
+        inputs: text(Column::Inputs),
+        outputs: text(Column::Outputs),
+        events: text(Column::Events),
     }
 }
 

@@ -215,7 +215,7 @@ async fn start(
             .with_round_robin_repartition(false);
         let physical = state.create_physical_plan(&plan).await?;
         if let Ok(mut underway) = engine.underway.lock() {
-            underway.push(Arc::clone(&physical));
+            underway.push(Arc::downgrade(&physical));
         }
         let context = Arc::new(TaskContext::from(&state));
         let batches = execute_stream(Arc::clone(&physical), context)?;
@@ -231,7 +231,8 @@ impl Drop for Rows {
             return;
         };
         if let Ok(mut underway) = self.engine.underway.lock() {
-            underway.retain(|other| !Arc::ptr_eq(other, &plan));
+            let plan = Arc::downgrade(&plan);
+            underway.retain(|other| !other.ptr_eq(&plan));
         }
         if let Ok(mut done) = self.engine.done.lock() {
             let n_files_there = done.n_files_there;

@@ -8,14 +8,14 @@
 use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::DataType;
-use datafusion::common::{JoinType, Result};
+use datafusion::common::{JoinType, Result, ScalarValue};
 use datafusion::functions::core::expr_fn::{coalesce, nullif};
 use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::filter::trace_bits;
 use super::{measure, measure_more, values};
-use crate::request::{Every, Key, Listing, Population, RunOrder, Window};
+use crate::request::{Every, Key, Listing, Population, RunOrder, RunPage, Window};
 use crate::runs::{Column, functions};
 use crate::tally::{SUM, TallyColumn, exact_sum, part_udaf};
 use crate::traces::{self, USAGE};
@@ -67,6 +67,36 @@ pub(crate) const LISTED: &[Column] = &[
     Column::Model,
     Column::User,
     Column::Thread,
+];
+/// What tells where a run stands among those of a page.
+pub(crate) const PLACED: &[Column] = &[Column::Id, Column::SessionId, Column::StartTime];
+/// What is kept of the runs of a page, beside what is asked for by name.
+pub(crate) const RECORDED: &[Column] = &[
+    Column::Id,
+    Column::SessionId,
+    Column::TenantId,
+    Column::TraceId,
+    Column::ParentRunId,
+    Column::ReferenceExampleId,
+    Column::Name,
+    Column::RunType,
+    Column::Status,
+    Column::StartTime,
+    Column::EndTime,
+    Column::FirstTokenTime,
+    Column::IsRoot,
+    Column::DottedOrder,
+    Column::TotalTokens,
+    Column::PromptTokens,
+    Column::CompletionTokens,
+    Column::TotalCost,
+    Column::PromptCost,
+    Column::CompletionCost,
+    Column::Error,
+    Column::Tags,
+    Column::Extra,
+    Column::FeedbackStats,
+    Column::TraceTier,
 ];
 /// Before the name of a column of the root.
 const OF_ROOT: &str = "root.";
@@ -345,6 +375,41 @@ impl Split<'_> {
         let rest = kept.clone().map(|value| value.sort(true, false));
         plan.sort_with_limit(order.into_iter().chain(rest), Some(listing.limit))?
             .project(kept.chain([self.label(&Key::Error).alias(ERROR_CLASS)]))?
+            .build()
+            .map(Some)
+    }
+
+    /// Units of all kinds → a page of them, with what is kept of them. Those without an id have no place.
+    pub(crate) fn page(
+        &self,
+        units: Vec<LogicalPlan>,
+        page: &RunPage,
+    ) -> Result<Option<LogicalPlan>> {
+        let Some(mut plan) = united(units)? else {
+            return Ok(None);
+        };
+        let id = || ident(Column::Id.name());
+        let start = || ident(Column::StartTime.name());
+        plan = plan.filter(id().is_not_null())?;
+        if let Some(after) = &page.after {
+            let at = lit(ScalarValue::TimestampMicrosecond(
+                Some(after.start_us),
+                None,
+            ));
+            let of = lit(ScalarValue::Utf8View(Some(after.id.clone())));
+            let is_beyond = if page.ascending {
+                let beside = start().eq(at.clone()).and(id().gt(of));
+                start().gt(at).or(beside)
+            } else {
+                let beside = start().eq(at.clone()).and(id().lt(of));
+                start().lt(at).or(beside)
+            };
+            plan = plan.filter(is_beyond)?;
+        }
+        let order = [start(), id()].map(|value| value.sort(page.ascending, false));
+        let kept = self.kept.iter().map(|column| ident(column.name()));
+        plan.sort_with_limit(order, Some(page.limit))?
+            .project(kept)?
             .build()
             .map(Some)
     }

@@ -215,6 +215,11 @@ impl SourceFile {
         Ok(file)
     }
 
+    /// Whether it may hold runs of a tenant.
+    pub(super) fn may_be_of(&self, tenant: Uuid) -> bool {
+        !self.tenant.is_proven || self.tenant.value == Some(tenant)
+    }
+
     pub(super) fn scan(&self) -> &PartitionedFile {
         &self.scan
     }

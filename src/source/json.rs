@@ -97,8 +97,12 @@ pub(super) struct Reading {
 
 /// How many of the columns are read so that these are among them, beside those of every question.
 pub(super) fn n_columns(looked_at: &BTreeSet<Column>) -> usize {
-    let columns = looked_at.iter();
-    run::n_columns(columns.flat_map(|column| format::of_json().columns_of(*column)))
+    let columns = looked_at.iter().flat_map(|column| match column {
+        // Mostly not kept for the sake of others.
+        Column::DottedOrder => format::of_json().columns_of(Column::Extra),
+        column => format::of_json().columns_of(*column),
+    });
+    run::n_columns(columns)
 }
 
 impl Spools {

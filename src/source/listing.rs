@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
@@ -56,6 +57,8 @@ pub(crate) struct Listed {
     pub(crate) size: u64,
     /// When it was last written, whole seconds since 1970.
     pub(crate) modified_s: i64,
+    /// The same to the system's precision.
+    pub(crate) modified: SystemTime,
     /// What it holds, as far as its name says.
     pub(crate) form: Form,
 }
@@ -234,6 +237,7 @@ impl Found {
             export: Export::of(path, path),
             size: 0,
             modified_s: Utc::now().timestamp(),
+            modified: SystemTime::now(),
             form: Form::Stream,
         });
     }
@@ -253,6 +257,7 @@ impl Found {
             keys,
             size: facts.len(),
             modified_s: DateTime::<Utc>::from(modified).timestamp(),
+            modified,
             form,
         });
         Ok(())

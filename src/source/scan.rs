@@ -103,6 +103,8 @@ pub(crate) struct Files {
     pub(super) tallies: Vec<Arc<TallyFile>>,
     /// Those that have no rows.
     pub(super) empty: Vec<PathBuf>,
+    /// The tenant whose runs count, where only one's do.
+    pub(super) tenant: Option<Uuid>,
 }
 
 /// What is known of a file without reading its runs.
@@ -198,6 +200,7 @@ impl Files {
             files: runs.to_vec(),
             tallies: tallies.to_vec(),
             empty: Vec::new(),
+            tenant: self.tenant,
         })
     }
 
@@ -329,7 +332,7 @@ impl Files {
     /// all is proven. Its rows are read by [`Files::scanned`].
     pub(crate) fn unproven(&self) -> Result<Option<LogicalPlan>, DataFusionError> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect(), Breadth::Known);
+        let shapes = self.shapes(files.cloned(), Breadth::Known);
         let plans = shapes.iter().enumerate().map(|(index, shape)| {
             let columns = [Column::SessionId, Column::TenantId, Column::StartTime];
             let tenant = ident(Column::TenantId.name());
@@ -364,7 +367,7 @@ impl Files {
         batch: &RecordBatch,
     ) -> Result<()> {
         let files = self.files.iter().filter(|file| file.proven().is_none());
-        let shapes = shapes(files.cloned().collect(), Breadth::Known);
+        let shapes = self.shapes(files.cloned(), Breadth::Known);
         for row in 0..batch.num_rows() {
             let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
             let tenant = |index| uuid_at(batch, index, row, Column::TenantId);
@@ -418,7 +421,7 @@ impl Files {
         columns: &[Column],
         wanted: &Wanted,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let shapes = shapes(self.counted(wanted).cloned().collect(), Breadth::Known);
+        let shapes = self.shapes(self.counted(wanted).cloned(), Breadth::Known);
         let runs = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, &[], wanted)?.build());
@@ -450,6 +453,15 @@ impl Files {
             .transpose()
     }
 
+    /// Groups files by what decides how they are read, in the order of their paths.
+    pub(super) fn shapes(
+        &self,
+        files: impl Iterator<Item = Arc<SourceFile>>,
+        breadth: Breadth,
+    ) -> Vec<Shape> {
+        shapes(files, breadth, self.tenant)
+    }
+
     fn known(&self, wanted: &Wanted) -> dedup::Known {
         let projects = self.repeated(wanted).map(|file| file.project);
         let projects: BTreeSet<_> = projects
@@ -477,7 +489,7 @@ impl Files {
             newest: None,
             ..wanted.clone()
         };
-        let shapes = shapes(self.repeated(&wanted).cloned().collect(), Breadth::Known);
+        let shapes = self.shapes(self.repeated(&wanted).cloned(), Breadth::Known);
         let records = shapes
             .iter()
             .map(|shape| shape.wanted_runs(columns, constants, &wanted)?.build());
@@ -491,6 +503,8 @@ pub(super) struct Shape {
     pub(super) sample: Arc<SourceFile>,
     schema: SchemaRef,
     files: Vec<PartitionedFile>,
+    /// The tenant whose runs count, where not all of the files' runs need be its.
+    tenant: Option<Uuid>,
 }
 
 impl Shape {
@@ -586,12 +600,20 @@ impl Shape {
         if let Some(within) = format.within(window, footer) {
             plan = plan.filter(within)?;
         }
+        // Every plan reads runs here, so that no other tenant's can get into any.
+        if let Some(tenant) = self.tenant {
+            let own = format.expr(Column::TenantId, footer, false).unalias();
+            plan = plan.filter(own.eq(lit(tenant.to_string())))?;
+        }
         Ok(plan)
     }
 }
 
-/// Groups files by what decides how they are read, in the order of their paths.
-pub(super) fn shapes(files: Vec<Arc<SourceFile>>, breadth: Breadth) -> Vec<Shape> {
+fn shapes(
+    files: impl Iterator<Item = Arc<SourceFile>>,
+    breadth: Breadth,
+    tenant: Option<Uuid>,
+) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
     for file in files {
         let schema = file.read_schema(breadth);
@@ -609,8 +631,9 @@ pub(super) fn shapes(files: Vec<Arc<SourceFile>>, breadth: Breadth) -> Vec<Shape
         match same {
             Some(shape) => shape.files.push(partitioned),
             None => shapes.push(Shape {
-                sample: file,
                 schema,
+                tenant: tenant.filter(|_| !file.tenant.is_proven),
+                sample: file,
                 files: vec![partitioned],
             }),
         }

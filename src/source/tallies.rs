@@ -343,6 +343,12 @@ impl TallyFile {
         Ok(Arc::new(Schema::new(as_read.collect::<Vec<FieldRef>>())))
     }
 
+    /// Whether it is made of a tenant's runs only: what is of several cannot be taken apart any more.
+    pub(super) fn is_all_of(&self, tenant: Uuid) -> bool {
+        let mut told = self.made.projects.values();
+        told.all(|told| told.tenants.len() == 1 && told.tenants.contains(&tenant))
+    }
+
     /// Whether a question takes anything of it.
     pub(super) fn is_taken(&self) -> bool {
         self.cut.is_some()

@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::dedup;
 use super::file::{Breadth, DAY_US, NOTABLE, SourceFile};
 use super::format::{FIRST_ROW, RESOLVABLE, ROW, resolved};
-use super::scan::{Facts, Files, Shape, Wanted, shapes, union};
+use super::scan::{Facts, Files, Shape, Wanted, union};
 use crate::runs::{Column, functions};
 
 /// The columns of a bulk export, in its order.
@@ -375,6 +375,7 @@ impl Job {
                 files: files.into_iter().cloned().collect(),
                 tallies: Vec::new(),
                 empty: Vec::new(),
+                tenant: None,
             },
         }
     }
@@ -388,7 +389,7 @@ impl Job {
         wanted: &Wanted,
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
         let columns = written.of_job(self);
-        let shapes = shapes(files.counted(wanted).cloned().collect(), Breadth::Whole);
+        let shapes = files.shapes(files.counted(wanted).cloned(), Breadth::Whole);
         let runs = shapes
             .iter()
             .map(|shape| shape.whole_runs(&columns, wanted)?.build());

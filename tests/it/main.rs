@@ -27,6 +27,8 @@ mod memory;
 mod plans;
 /// Runs one by one are those of the naive reference, in its order; as tables and files.
 mod runs;
+/// The HTTP API.
+mod server;
 /// Groups of runs have the figures of the naive reference, and add up.
 mod stats;
 

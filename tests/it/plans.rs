@@ -127,3 +127,33 @@ fn a_filter_prunes() {
     assert_eq!(files(&filter), files(&window));
     assert_eq!(files(&filter).matches(".parquet").count(), 1);
 }
+
+#[test]
+fn a_question_that_is_given_up_holds_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let options = Options {
+        rows: 2_000,
+        ..Options::default()
+    };
+    generate::generate(dir.path(), &options).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let engine = Engine::new(&Limits::default()).unwrap();
+        let source = Source::open([dir.path()], &SourceOptions::default()).unwrap();
+        let request = Request::default();
+        let mut asked = Box::pin(runtally::sessions(&engine, &source, &request));
+        let moment = std::time::Duration::from_millis(1);
+        while tokio::time::timeout(moment, &mut asked).await.is_err() {
+            if engine.progress().n_files_there > 0 {
+                break;
+            }
+        }
+        drop(asked);
+        // Its tasks end soon, and its plans with them.
+        let began = std::time::Instant::now();
+        while engine.progress().n_files_there > 0 {
+            assert!(began.elapsed().as_secs() < 20, "its plans are still there");
+            tokio::time::sleep(moment).await;
+        }
+    });
+}

@@ -118,6 +118,7 @@ pub(super) const FORMAT: Format = Format {
         from(Column::Outputs, &[Rule::Values("outputs")]),
         from(Column::Events, &[Rule::Values("events")]),
         from(Column::Extra, &[Rule::Values("extra")]),
+        from(Column::DottedOrder, &[Rule::Values("dotted_order")]),
     ],
 };
 
