@@ -668,7 +668,7 @@ fn every_question_finds_what_it_looks_at() {
     let filters = [
         r#"eq(metadata_key, "team")"#,
         r#"has(metadata, '{"team": "search"}')"#,
-        r#"neq(thread_id, null)"#,
+        "neq(thread_id, null)",
         r#"search("exact plate")"#,
     ];
     for filter in filters {

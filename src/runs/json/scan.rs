@@ -412,8 +412,8 @@ pub(crate) fn plain_length(text: &[u8]) -> usize {
     let length = memchr::memchr2(b'"', b'\\', text).unwrap_or(text.len());
     let plain = text.get(..length).unwrap_or(text);
     // Without an early end, so that it takes many at a time as well.
-    let has_controls = plain.iter().fold(false, |has, byte| has | (*byte < b' '));
-    if has_controls {
+    let least = plain.iter().fold(u8::MAX, |least, byte| least.min(*byte));
+    if least < b' ' {
         let first = plain.iter().position(|byte| *byte < b' ');
         return first.unwrap_or(length);
     }
