@@ -59,7 +59,7 @@ pub struct Source {
     assumed: Assumed,
     dedup: Dedup,
     on_bad_file: OnBadFile,
-    spools: json::Spools,
+    spools: Arc<json::Spools>,
     /// The folders that were named, and the side files that were read.
     folders: Vec<PathBuf>,
     side_files: Vec<PathBuf>,
@@ -127,7 +127,7 @@ impl Source {
             .map(|path| path.as_ref().to_owned())
             .collect();
         let listing = list(&paths, options)?;
-        Self::read(paths, options, listing)
+        Self::read(paths, options, listing, Arc::default())
     }
 
     /// Lists the files again. Gives the source as it is now; `None` where no file has come, gone or
@@ -142,13 +142,15 @@ impl Source {
         if listing.files == self.listed && stamps == self.stamps {
             return Ok(None);
         }
-        Self::read(self.paths.clone(), &self.options, listing).map(Some)
+        let spools = Arc::clone(&self.spools);
+        Self::read(self.paths.clone(), &self.options, listing, spools).map(Some)
     }
 
     fn read(
         paths: Vec<PathBuf>,
         options: &SourceOptions,
         listing: listing::Listing,
+        spools: Arc<json::Spools>,
     ) -> Result<Self> {
         // Before they are read: what is written meanwhile is found the next time.
         let stamps = stamps(&listing.side_files, options);
@@ -173,7 +175,7 @@ impl Source {
             },
             dedup: options.dedup,
             on_bad_file: options.on_bad_file,
-            spools: json::Spools::default(),
+            spools,
             folders: listing.folders,
             side_files,
             stamps,

@@ -201,13 +201,13 @@ impl Serve {
                 action: "cannot read",
                 source,
             })?;
-            let of_file = Keys::parse(&text);
-            let of_file =
-                of_file.map_err(|error| usage(format!("{}: {error}", path.display()), hint))?;
+            let wrong = |problem: &str| usage(format!("{}: {problem}", path.display()), hint);
+            let of_file = Keys::parse(&text).map_err(|error| wrong(&error.to_string()))?;
             if of_file.is_empty() {
-                return Err(usage(format!("{}: no key in it", path.display()), hint));
+                return Err(wrong("no key in it"));
             }
-            keys.extend(of_file);
+            let added = keys.extend(of_file);
+            added.map_err(|error| wrong(&error.to_string()))?;
         }
         let timeout = Clock::age(&self.timeout).and_then(|age| age.to_std().ok());
         let timeout = timeout.filter(|timeout| !timeout.is_zero());

@@ -102,8 +102,19 @@ impl Keys {
     }
 
     /// Adds others.
-    pub fn extend(&mut self, others: Self) {
-        self.0.extend(others.0);
+    ///
+    /// # Errors
+    ///
+    /// Where one of them is there already: it could be tied to another tenant.
+    pub fn extend(&mut self, others: Self) -> Result<(), KeyError> {
+        for (entry, key) in (1..).zip(others.0) {
+            if self.0.iter().any(|other| bool::from(other.is(&key))) {
+                let problem = "the key is there already, from elsewhere".to_owned();
+                return Err(KeyError { entry, problem });
+            }
+            self.0.push(key);
+        }
+        Ok(())
     }
 
     /// What a key may see. Looks at all of them, whichever it is.
@@ -283,6 +294,9 @@ mod tests {
             assert_eq!(keys.scope(wrong), None, "{wrong}");
         }
         assert_eq!(format!("{keys:?}"), "4 keys");
+        let mut keys = keys;
+        let again = Keys::parse("other-key, abcdefgh").unwrap();
+        assert_eq!(keys.extend(again).unwrap_err().entry, 2);
     }
 
     #[test]

@@ -11,13 +11,14 @@ mod run;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufReader, Cursor, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
 use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
 use datafusion::parquet::errors::ParquetError;
@@ -36,10 +37,12 @@ const SMALL_BYTES: u64 = 2 * BLOCK_BYTES as u64;
 /// What Parquet begins with.
 const PARQUET: &[u8] = b"PAR1";
 
-/// The JSON files of a source as tables, for as long as the source lives.
+/// The JSON files of a source as tables, for as long as the source lives, or what it is opened again as.
 #[derive(Debug, Default)]
 pub(super) struct Spools {
     kept: Mutex<Kept>,
+    /// Whoever makes tables has this, so that each is made once.
+    making: futures::lock::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -47,7 +50,23 @@ struct Kept {
     dir: Option<tempfile::TempDir>,
     n_tables: usize,
     /// By the path of the JSON file.
-    tables: BTreeMap<PathBuf, Result<Found, String>>,
+    tables: BTreeMap<PathBuf, (Stamp, Result<Found, String>)>,
+}
+
+/// When a file was written, and how large it was, when its table was made.
+type Stamp = (SystemTime, u64);
+
+fn stamp(file: &Listed) -> Stamp {
+    (file.modified, file.size)
+}
+
+impl Kept {
+    /// What is known of a file as it is now.
+    fn of(&self, file: &Listed) -> Option<&Result<Found, String>> {
+        let (made_of, made) = self.tables.get(&file.canonical)?;
+        // Standard input is what it was.
+        (file.form == Form::Stream || *made_of == stamp(file)).then_some(made)
+    }
 }
 
 /// What a file holds.
@@ -61,7 +80,7 @@ pub(super) enum Found {
 }
 
 /// What became of a file: its table, or what is wrong with it.
-type Made = (PathBuf, Result<Found, String>);
+type Made = (PathBuf, (Stamp, Result<Found, String>));
 
 /// A JSON file as a table.
 #[derive(Debug)]
@@ -81,6 +100,14 @@ pub(super) struct Spooled {
     pub(super) passed_over: BTreeSet<String>,
     n_rows: usize,
     n_columns: usize,
+}
+
+impl Drop for Spooled {
+    /// The file of the table goes with whoever reads it last.
+    fn drop(&mut self) {
+        // It goes with its folder at the latest.
+        let _ = fs::remove_file(&self.table);
+    }
 }
 
 /// How files are read.
@@ -112,6 +139,7 @@ impl Spools {
         files: &[Listed],
         reading: &Reading,
     ) -> Result<Vec<Result<Found, SkippedFile>>> {
+        let turn = self.making.lock().await;
         let jobs = self.jobs(files, reading)?;
         let (large, small): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| job.size >= SMALL_BYTES);
@@ -120,19 +148,20 @@ impl Spools {
                 continue;
             }
             let made = self.make(jobs, reading).await?;
-            let is_bad = made.iter().any(|(_, made)| made.is_err());
+            let is_bad = made.iter().any(|(_, (_, made))| made.is_err());
             self.kept().tables.extend(made);
             if is_bad && !reading.skips {
                 break;
             }
         }
+        drop(turn);
         let kept = self.kept();
         let spooled = files.iter().map(|file| {
             let bad = |problem: &String| SkippedFile {
                 path: file.path.clone(),
                 problem: problem.clone(),
             };
-            match kept.tables.get(&file.canonical) {
+            match kept.of(file) {
                 None => Ok(Found::Parquet),
                 Some(Err(problem)) => Err(bad(problem)),
                 Some(Ok(Found::Table(table))) if table.n_rows == 0 => match &table.left_out {
@@ -154,7 +183,7 @@ impl Spools {
         let mut kept = self.kept();
         let mut jobs = Vec::new();
         for file in files {
-            match kept.tables.get(&file.canonical) {
+            match kept.of(file) {
                 Some(Ok(Found::Table(spooled))) if spooled.n_columns >= reading.n_columns => {
                     continue;
                 }
@@ -187,6 +216,7 @@ impl Spools {
                 form: file.form,
                 size: file.size,
                 modified_s: file.modified_s,
+                stamp: stamp(file),
                 table: dir.join(format!("{}.parquet", kept.n_tables)),
                 n_columns: match file.form {
                     // It can be read only once.
@@ -233,6 +263,7 @@ struct Job {
     form: Form,
     size: u64,
     modified_s: i64,
+    stamp: Stamp,
     table: PathBuf,
     n_columns: usize,
 }
@@ -265,7 +296,7 @@ fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<V
             Err(Error::BadInput { problem, .. }) => Err(problem),
             Err(error) => return Err(error),
         };
-        Ok((job.canonical.clone(), spooled))
+        Ok((job.canonical.clone(), (job.stamp, spooled)))
     };
     let are_small = jobs
         .iter()
@@ -274,7 +305,7 @@ fn run_all(jobs: &[Job], reading: &Reading, is_awaited: &AtomicBool) -> Result<V
         let mut all = Vec::with_capacity(jobs.len());
         for job in jobs {
             let one = made(job, reading.n_threads)?;
-            let is_bad = one.1.is_err();
+            let is_bad = one.1.1.is_err();
             all.push(one);
             if is_bad && !reading.skips {
                 break;
@@ -643,7 +674,7 @@ fn encoded(
     let begins = block.offset <= 3;
     let mut rows = Rows::new(n_columns);
     let mut reader = Reader::new(n_columns);
-    let mut n_left_out = 0;
+    let (mut n_lines, mut n_left_out) = (0, 0);
     let mut first_left_out: Option<Fault> = None;
     let mut leave_out = |at: usize, problem: String| {
         let is_first = first_left_out.is_none();
@@ -683,19 +714,21 @@ fn encoded(
             for range in ranges {
                 read(range.start, range.end)?;
             }
+            n_lines = blocks::n_lines(&block.bytes);
         }
         Cut::Lines => {
             let mut begin = 0;
             for end in memchr::memchr_iter(b'\n', &block.bytes) {
                 read(begin, end)?;
                 begin = end + 1;
+                n_lines += 1;
             }
             read(begin, block.bytes.len())?;
         }
     }
     let (n_rows, present) = (rows.n, rows.present);
     Ok(Encoded {
-        n_lines: blocks::n_lines(&block.bytes),
+        n_lines,
         columns: encoder.encode(rows)?,
         n_rows,
         present,

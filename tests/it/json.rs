@@ -317,6 +317,38 @@ fn a_source_is_asked_several_times() {
     });
 }
 
+/// Of a source that is opened again only the files are read that are new or were changed.
+#[test]
+fn a_source_that_is_opened_again_reads_what_is_new() {
+    let dir = tempfile::tempdir().unwrap();
+    let dump = |folder: &str, runs: &[Run]| {
+        let path = dump::write(&dir.path().join(folder), runs, &Dump::default());
+        fs::metadata(path).unwrap().len()
+    };
+    let runs = some_runs(40);
+    dump("a", &runs[..20]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let engine = runtally::Engine::new(&Limits::default()).unwrap();
+        let ask = async |source: &runtally::Source| {
+            let answer = runtally::sessions(&engine, source, &Request::default()).await;
+            let n_traces = answer.unwrap().sessions[0].run_count.unwrap();
+            (n_traces, engine.progress().n_json_bytes)
+        };
+        let source = runtally::Source::open([dir.path()], &SourceOptions::default()).unwrap();
+        ask(&source).await;
+        assert!(source.reopened().unwrap().is_none());
+        let size = dump("b", &runs[20..]);
+        let more = source.reopened().unwrap().unwrap();
+        assert_eq!(ask(&more).await, (20, size));
+        let size = dump("a", &runs[..30]);
+        let changed = more.reopened().unwrap().unwrap();
+        drop((source, more));
+        // The later file repeats some of the other's runs.
+        assert_eq!(ask(&changed).await, (20, size));
+    });
+}
+
 #[test]
 fn the_later_dump_has_the_record_that_counts() {
     let dir = tempfile::tempdir().unwrap();
