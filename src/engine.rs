@@ -5,6 +5,7 @@
 //! then reads ever fewer of the question's files until it finds the one that fails.
 
 mod audit;
+mod near;
 mod question;
 mod split;
 mod stored;
@@ -26,6 +27,7 @@ use datafusion::execution::context::{SessionConfig, SessionContext};
 use datafusion::execution::memory_pool::{
     FairSpillPool, MemoryConsumer, MemoryReservation, TrackConsumersPool,
 };
+use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
 use datafusion::logical_expr::{LogicalPlan, LogicalPlanBuilder};
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
@@ -131,6 +133,8 @@ impl Engine {
             .with_metadata_cache_limit(FOOTER_CACHE_BYTES)
             .build_arc()
             .map_err(engine)?;
+        let files = ObjectStoreUrl::local_filesystem();
+        runtime.register_object_store(files.as_ref(), Arc::new(near::Near::default()));
         let mut config = SessionConfig::new()
             .with_target_partitions(threads)
             .with_batch_size((bytes / threads / BATCH_SHARE).clamp(512, 8_192))

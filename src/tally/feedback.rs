@@ -11,7 +11,10 @@ mod parse;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::BuildHasherDefault;
 use std::mem::size_of;
+
+use twox_hash::XxHash64;
 
 use super::sketch::SketchError;
 use key::KeyTally;
@@ -145,15 +148,24 @@ pub enum FeedbackError {
 
 /// Texts of summaries that were parsed already: few differ, and parsing costs more than adding.
 #[derive(Debug, Default)]
-pub(crate) struct ParsedSummaries(HashMap<String, Feedback>);
+pub(crate) struct ParsedSummaries {
+    places: HashMap<String, usize, BuildHasherDefault<XxHash64>>,
+    parsed: Vec<Feedback>,
+}
 
 impl ParsedSummaries {
     /// What a run's `feedback_stats` add: its summaries, or one unreadable text.
     pub(crate) fn of(&mut self, json: &str) -> &Feedback {
-        if !self.0.contains_key(json) {
-            self.0.insert(json.to_owned(), Feedback::of_summaries(json));
-        }
-        &self.0[json]
+        let place = match self.places.get(json) {
+            Some(place) => *place,
+            None => {
+                self.parsed.push(Feedback::of_summaries(json));
+                let place = self.parsed.len() - 1;
+                self.places.insert(json.to_owned(), place);
+                place
+            }
+        };
+        &self.parsed[place]
     }
 }
 
