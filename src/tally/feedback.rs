@@ -156,15 +156,13 @@ pub(crate) struct ParsedSummaries {
 impl ParsedSummaries {
     /// What a run's `feedback_stats` add: its summaries, or one unreadable text.
     pub(crate) fn of(&mut self, json: &str) -> &Feedback {
-        let place = match self.places.get(json) {
-            Some(place) => *place,
-            None => {
-                self.parsed.push(Feedback::of_summaries(json));
-                let place = self.parsed.len() - 1;
-                self.places.insert(json.to_owned(), place);
-                place
-            }
-        };
+        let known = self.places.get(json).copied();
+        let place = known.unwrap_or_else(|| {
+            self.parsed.push(Feedback::of_summaries(json));
+            let place = self.parsed.len() - 1;
+            self.places.insert(json.to_owned(), place);
+            place
+        });
         &self.parsed[place]
     }
 }
