@@ -118,7 +118,7 @@ pub struct Sessions {
 }
 
 /// What was read of a source.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Read {
     /// Files whose runs were read.
     pub n_files: usize,
@@ -128,6 +128,8 @@ pub struct Read {
     pub n_bytes: u64,
     /// Bytes of all files.
     pub n_bytes_there: u64,
+    /// How many files were recognized as which format, by what it is called.
+    pub formats: BTreeMap<&'static str, usize>,
 }
 
 impl Sessions {
@@ -1062,6 +1064,7 @@ fn read(source: &Source, tallied: &Tallied) -> Read {
     Read {
         n_files: tallied.n_files,
         n_files_there: source.n_files(),
+        formats: tallied.formats.clone(),
         // Of JSON, also what was read again of the tables that were made of it.
         n_bytes: n_bytes.saturating_add(n_scanned).min(n_bytes_there),
         n_bytes_there,

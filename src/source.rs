@@ -83,6 +83,8 @@ pub struct SourceOptions {
     pub assume_project: Option<Uuid>,
     /// Their tenant, likewise.
     pub assume_tenant: Option<Uuid>,
+    /// What the format of all files is called in [`formats`], where it is not to be found out of each.
+    pub format: Option<String>,
     /// Which files may repeat each other's runs.
     pub dedup: Dedup,
     /// What to do with a file that cannot be read.
@@ -152,6 +154,7 @@ impl Source {
         listing: listing::Listing,
         spools: Arc<json::Spools>,
     ) -> Result<Self> {
+        let format = options.format.as_deref().map(format_named).transpose()?;
         // Before they are read: what is written meanwhile is found the next time.
         let stamps = stamps(&listing.side_files, options);
         let side_files = listing.side_files;
@@ -172,6 +175,7 @@ impl Source {
             assumed: Assumed {
                 project: options.assume_project,
                 tenant: options.assume_tenant,
+                format,
             },
             dedup: options.dedup,
             on_bad_file: options.on_bad_file,
@@ -499,6 +503,20 @@ impl Wished<'_> {
         let of_tenant = self.tenant.is_none() || file.keys.tenant.is_none();
         of_project && (of_tenant || file.keys.tenant == self.tenant)
     }
+}
+
+/// The format that is called so; an error that says which there are.
+fn format_named(name: &str) -> Result<&'static format::Format> {
+    format::Format::named(name).ok_or_else(|| {
+        let known: Vec<&str> = formats().iter().map(|format| format.name).collect();
+        Error::Usage {
+            problem: format!("{name:?} is no format that is known"),
+            hint: Some(format!(
+                "known are: {}; `runtally formats` says what each reads",
+                known.join(", ")
+            )),
+        }
+    })
 }
 
 impl Project {

@@ -147,7 +147,7 @@ impl Answer for Audited {
             n: Some(n_runs.sum()),
             noun: "runs",
             facts: vec![found],
-            read: self.read,
+            read: self.read.clone(),
             window: self.window,
             span: self.span,
             asides: Vec::new(),

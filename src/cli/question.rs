@@ -311,6 +311,12 @@ impl QuestionArgs {
             Some(path) => write::to_file(path, |out| write(&answer, out, format, &style)),
             None => write::to_stdout(|out| write(&answer, out, format, &style)),
         }?;
+        if self.verbose {
+            for (format, n_files) in &answer.summary().read.formats {
+                let told_by = self.sources.told_by(format);
+                aside(&format!("format: {format}, {told_by}; files: {n_files}"));
+            }
+        }
         if !self.quiet {
             for warning in &warnings {
                 remark(Remark::Warning, warning);

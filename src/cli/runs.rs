@@ -167,7 +167,7 @@ impl Answer for Found {
             n: Some(answer.runs.len() as u64),
             noun: listing.runs.noun(),
             facts: facts.into_iter().flatten().collect(),
-            read: answer.read,
+            read: answer.read.clone(),
             window: answer.window,
             span: answer.span,
             asides: Vec::new(),

@@ -26,6 +26,10 @@ pub(super) struct SourceArgs {
     #[arg(long, value_name = "FILE", help_heading = SOURCES)]
     feedback: Option<PathBuf>,
 
+    /// What the format of all files is called in `runtally formats`, where it is not to be found out.
+    #[arg(long, value_name = "FORMAT", help_heading = SOURCES, hide_short_help = true)]
+    from: Option<String>,
+
     /// What to do with a file that cannot be read: fail, or answer without it and exit with 4.
     #[arg(long, value_enum, default_value = "fail", value_name = "WHAT", help_heading = SOURCES)]
     on_error: OnErrorArg,
@@ -98,9 +102,24 @@ impl SourceArgs {
             other_files: Vec::new(),
             assume_project: self.assume_project,
             assume_tenant: self.assume_tenant,
+            format: self.from.clone(),
             dedup: self.dedup.into(),
             on_bad_file: self.on_error.into(),
         }
+    }
+
+    /// Why a file has its format.
+    pub(super) fn told_by(&self, format: &str) -> String {
+        if self.from.is_some() {
+            return "as --from says".to_owned();
+        }
+        let known = runtally::formats().into_iter();
+        let mut columns = known
+            .filter(|known| known.name == format)
+            .flat_map(|known| known.columns);
+        let start = columns.find(|column| column.name == "start_time");
+        let names = start.map(|start| start.from.join(" or "));
+        format!("by a column {}", names.unwrap_or_default())
     }
 
     /// Whether none are given.

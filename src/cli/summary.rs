@@ -94,7 +94,7 @@ impl Answer for Sessions {
             n: self.total.as_ref().map(|total| total.n_traces),
             noun: "traces",
             facts: facts.unwrap_or_default(),
-            read: self.read,
+            read: self.read.clone(),
             window: self.window,
             span: self.span,
             asides: Vec::new(),
@@ -106,7 +106,7 @@ impl Answer for Sessions {
 impl Summary {
     /// The answer in one line: window, population, usage rule, bound, files, bytes, seconds.
     pub(super) fn line(&self, zone: Tz, took: Duration) -> String {
-        let read = self.read;
+        let read = &self.read;
         let mut parts = vec![span(&self.window, zone)];
         parts.extend(self.n.map(|n| format!("{} {}", count(n), self.noun)));
         parts.extend(self.facts.iter().cloned());

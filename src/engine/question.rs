@@ -85,6 +85,8 @@ pub(crate) struct Tallied {
     pub(crate) skipped: Vec<SkippedFile>,
     /// The files whose runs were read.
     pub(crate) n_files: usize,
+    /// How many files have which format.
+    pub(crate) formats: BTreeMap<&'static str, usize>,
     /// The bytes of JSON that were read.
     pub(crate) n_json_bytes: u64,
     pub(crate) plans: Vec<Arc<dyn ExecutionPlan>>,
@@ -220,6 +222,7 @@ pub(super) async fn open<'e>(
     let tallied = Tallied {
         window,
         n_files: 0,
+        formats: question.files.formats(),
         n_json_bytes: json.load(Ordering::Relaxed),
         warnings: [question.files.warnings(&looked_at), question.files.gaps()].concat(),
         skipped: question.files.left_out(),

@@ -76,6 +76,8 @@ pub(super) struct Rank {
 pub(super) struct Assumed {
     pub(super) project: Option<Uuid>,
     pub(super) tenant: Option<Uuid>,
+    /// The format of all files, whatever they look like.
+    pub(super) format: Option<&'static Format>,
 }
 
 /// What holds for a file's runs.
@@ -170,7 +172,7 @@ impl SourceFile {
             path: listed.path.clone(),
             problem,
         };
-        let format = Format::of(&footer).map_err(bad)?;
+        let format = Format::of(&footer, assumed.format).map_err(bad)?;
         if let Some(start) = format.column_of(Column::StartTime)
             && let Some(n_null @ 1..) = footer.n_null(start)
         {

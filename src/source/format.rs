@@ -165,13 +165,23 @@ pub(super) fn of_json() -> &'static Format {
 }
 
 impl Format {
-    /// The format of a file, if it is a known one; else why it is none.
-    pub(crate) fn of(footer: &Footer) -> Result<&'static Self, String> {
-        let recognized = FORMATS.iter().find(|format| {
+    /// The format that is called so.
+    pub(super) fn named(name: &str) -> Option<&'static Self> {
+        FORMATS.into_iter().find(|format| format.name == name)
+    }
+
+    /// The format of a file, if it is a known one, or the one that was asked for; else why it is none.
+    pub(crate) fn of(
+        footer: &Footer,
+        asked: Option<&'static Self>,
+    ) -> Result<&'static Self, String> {
+        let mut candidates = FORMATS.into_iter();
+        let recognized = candidates.find(|format| {
+            let is_asked = asked.is_none_or(|asked| std::ptr::eq(asked, *format));
             let start = format.column_of(Column::StartTime);
-            start.is_some_and(|start| footer.has(start))
+            is_asked && start.is_some_and(|start| footer.has(start))
         });
-        recognized.copied().ok_or_else(|| {
+        recognized.ok_or_else(|| {
             let columns: Vec<_> = footer
                 .schema
                 .fields()

@@ -281,6 +281,15 @@ impl Files {
         self.files.iter().map(|file| file.described())
     }
 
+    /// How many of the files have which format.
+    pub(crate) fn formats(&self) -> BTreeMap<&'static str, usize> {
+        let mut formats = BTreeMap::new();
+        for file in &self.files {
+            *formats.entry(file.format.name).or_default() += 1;
+        }
+        formats
+    }
+
     /// The paths of the files that say nothing of a column, as they are shown.
     pub(crate) fn lacking(&self, column: Column) -> BTreeSet<String> {
         let lacking = self.files.iter().filter(|file| !file.has(column));

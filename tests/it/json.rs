@@ -811,6 +811,30 @@ fn runs_to_file() -> Vec<Run> {
 }
 
 #[test]
+fn a_format_is_found_or_said() {
+    let list = |more: &[&str]| {
+        let args = [&["list", "testdata/dumps/lines", "--json"], more].concat();
+        crate::cli::runtally(Path::new(env!("CARGO_MANIFEST_DIR")), &args)
+    };
+    let found = list(&["-v"]);
+    let told = "format: langsmith, by a column start_time; files: 1\n";
+    assert!(found.stderr.contains(told), "{}", found.stderr);
+    let said = list(&["-v", "--from", "langsmith"]);
+    let told = "format: langsmith, as --from says; files: 1\n";
+    assert!(said.stderr.contains(told), "{}", said.stderr);
+    assert_eq!(said.stdout, found.stdout);
+    let unknown = list(&["--from", "langsmiht"]);
+    assert_eq!(unknown.code, Some(2));
+    let told = r#"\"langsmiht\" is no format that is known"#;
+    assert!(unknown.stderr.contains(told), "{}", unknown.stderr);
+    assert!(
+        unknown.stderr.contains("known are: langsmith;"),
+        "{}",
+        unknown.stderr
+    );
+}
+
+#[test]
 fn formats_are_listed() {
     let dir = tempfile::tempdir().unwrap();
     let text = answer(dir.path(), &["formats"]);
