@@ -158,8 +158,8 @@ fn sessions(source: &Source, projects: &BTreeSet<Uuid>) -> Result<Option<String>
     Ok((!records.is_empty()).then(text))
 }
 
-/// Writes what is not written yet, on one thread where that is to save memory; returns what should be known of it, and the files of which only a part was
-/// read.
+/// Writes what is not written yet, on one thread where that is to save memory; returns what should be known
+/// of it, and the files of which only a part was read.
 async fn attempt(
     engine: &Engine,
     source: &Source,

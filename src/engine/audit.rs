@@ -12,7 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use uuid::Uuid;
 
 use super::Engine;
-use super::question::{Question, Stop, Tallied, open};
+use super::question::{Question, Stop, Tallied, open, without_bad_files};
 use crate::error::Result;
 use crate::plan::{self, audit as plans};
 use crate::request::{FindingKind, Population, Request, Window};
@@ -74,31 +74,24 @@ pub(crate) async fn audit(
     request: &Request,
     now_us: Option<i64>,
 ) -> Result<(Audited, Tallied)> {
-    let mut skipped = Vec::new();
-    loop {
-        let attempt = async {
-            let (runs, looked_at) = (Population::All, BTreeSet::new());
-            let opened = open(
-                engine,
-                source,
-                request,
-                &runs,
-                looked_at,
-                plans::READ,
-                &mut skipped,
-            );
-            let (mut question, mut tallied) = opened.await?;
-            question.files.refuse_of_tallies("runs to audit")?;
-            let audited = question.audit(request, now_us, &mut tallied).await?;
-            tallied.plans = question.plans;
-            Ok((audited, tallied))
-        };
-        match attempt.await {
-            Ok((audited, tallied)) => return Ok((audited, Tallied { skipped, ..tallied })),
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Bad(files)) => skipped.extend(files),
-        }
-    }
+    let answer = without_bad_files(async |skipped| {
+        let (runs, looked_at) = (Population::All, BTreeSet::new());
+        let opened = open(
+            engine,
+            source,
+            request,
+            &runs,
+            looked_at,
+            plans::READ,
+            skipped,
+        );
+        let (mut question, mut tallied) = opened.await?;
+        question.files.refuse_of_tallies("runs to audit")?;
+        let audited = question.audit(request, now_us, &mut tallied).await?;
+        tallied.plans = question.plans;
+        Ok((audited, tallied))
+    });
+    answer.await
 }
 
 impl Question<'_> {

@@ -107,12 +107,24 @@ impl From<Error> for Stop {
 
 /// Answers a request with what the runs say of each project.
 pub(crate) async fn answer(engine: &Engine, source: &Source, request: &Request) -> Result<Tallied> {
+    let answer = without_bad_files(async |skipped| {
+        let tallied = attempt_all(engine, source, request, skipped).await?;
+        Ok(((), tallied))
+    });
+    answer.await.map(|((), tallied)| tallied)
+}
+
+/// Asks, and asks again without the files that cannot be read; says which were left out, or of which only a
+/// part was.
+pub(super) async fn without_bad_files<T>(
+    ask: impl AsyncFn(&mut Vec<SkippedFile>) -> Result<(T, Tallied), Stop>,
+) -> Result<(T, Tallied)> {
     let mut skipped = Vec::new();
     loop {
-        match attempt_all(engine, source, request, &mut skipped).await {
-            Ok(mut tallied) => {
+        match ask(&mut skipped).await {
+            Ok((answer, mut tallied)) => {
                 tallied.skipped.splice(0..0, skipped);
-                return Ok(tallied);
+                return Ok((answer, tallied));
             }
             Err(Stop::Failed(error)) => return Err(error),
             Err(Stop::Bad(files)) => skipped.extend(files),

@@ -12,7 +12,9 @@ use datafusion::logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder};
 use uuid::Uuid;
 
 use super::Engine;
-use super::question::{self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open};
+use super::question::{
+    self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open, without_bad_files,
+};
 use crate::error::{Error, Result};
 use crate::plan::{self, RunFilter, Split};
 use crate::request::{Key, Listing, Population, Request, RunPage, Usage, Window};
@@ -116,35 +118,16 @@ pub(crate) async fn split<T>(
     shown: &[Column],
     ask: impl AsyncFn(&mut Groups, &Tallied) -> Result<T, Stop>,
 ) -> Result<(T, Tallied)> {
-    let mut skipped = Vec::new();
-    loop {
-        let attempt = async {
-            let looked_at = looked_at.iter().copied().collect();
-            let opened = open(
-                engine,
-                source,
-                request,
-                runs,
-                looked_at,
-                shown,
-                &mut skipped,
-            );
-
-            let (question, mut tallied) = opened.await?;
-            let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
-            let answer = ask(&mut groups, &tallied).await?;
-            tallied.plans = groups.question.plans;
-            Ok((answer, tallied))
-        };
-        match attempt.await {
-            Ok((answer, mut tallied)) => {
-                tallied.skipped.splice(0..0, skipped);
-                return Ok((answer, tallied));
-            }
-            Err(Stop::Failed(error)) => return Err(error),
-            Err(Stop::Bad(files)) => skipped.extend(files),
-        }
-    }
+    let answer = without_bad_files(async |skipped| {
+        let looked_at = looked_at.iter().copied().collect();
+        let opened = open(engine, source, request, runs, looked_at, shown, skipped);
+        let (question, mut tallied) = opened.await?;
+        let mut groups = Groups::settle(question, source, request, runs, &mut tallied).await?;
+        let answer = ask(&mut groups, &tallied).await?;
+        tallied.plans = groups.question.plans;
+        Ok((answer, tallied))
+    });
+    answer.await
 }
 
 impl<'a> Groups<'a> {

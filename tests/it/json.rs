@@ -623,6 +623,22 @@ fn what_is_no_run_is_left_out_where_that_is_asked() {
     }
 }
 
+/// Also an audit: what it did not see is part of what it says.
+#[test]
+fn every_command_tells_what_was_left_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dump::write(dir.path(), &some_runs(4), &Dump::default());
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text + "nonsense\n").unwrap();
+    for command in ["list", "stats", "runs", "audit"] {
+        let args = [command, ".", "--json", "--on-error", "skip"];
+        let output = crate::cli::runtally(dir.path(), &args);
+        assert_eq!(output.code, Some(4), "{command}: {}", output.stderr);
+        let told = "left out: 1 value, line 5";
+        assert!(output.stderr.contains(told), "{command}: {}", output.stderr);
+    }
+}
+
 #[test]
 fn a_dump_need_not_name_the_tenant() {
     let dir = tempfile::tempdir().unwrap();
