@@ -97,7 +97,7 @@ impl Progress {
             self.n_files += metric("files_processed");
             self.n_files_there += n_files(&scan);
             self.n_bytes += u64::try_from(metric("bytes_scanned")).unwrap_or(0);
-            self.n_rows += u64::try_from(metrics.output_rows().unwrap_or(0)).unwrap_or(0);
+            self.n_rows += u64::try_from(metric(source::N_ROWS_READ)).unwrap_or(0);
         }
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn tally_built(
     own_feedback: bool,
     window: &Window,
 ) -> Result<LogicalPlan> {
-    let traces = traces::built(runs, &built(own_feedback), &[])?;
+    let traces = traces::built(runs, &built(own_feedback), &traces::More::default())?;
     let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE))?;
     let rootless = ident(traces::HAS_ROOT)
         .is_null()

@@ -188,6 +188,13 @@ impl Window {
         self.since_us.is_none_or(|since| last_us >= since)
             && self.until_us.is_none_or(|until| first_us < until)
     }
+
+    /// Whether every moment lies inside, or every one of a closed range where that is known.
+    pub(crate) fn holds(&self, range_us: Option<(i64, i64)>) -> bool {
+        let is_after = |since| range_us.is_some_and(|(first, _)| since <= first);
+        let is_before = |until| range_us.is_some_and(|(_, last)| last < until);
+        self.since_us.is_none_or(is_after) && self.until_us.is_none_or(is_before)
+    }
 }
 
 impl fmt::Display for Window {

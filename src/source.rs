@@ -6,6 +6,7 @@
 mod dedup;
 mod file;
 mod files;
+mod flat;
 mod footer;
 mod format;
 mod indexes;
@@ -41,6 +42,7 @@ use projects::{FeedbackRecord, Project};
 pub use format::{ColumnInfo, FormatInfo, formats};
 
 pub(crate) use dedup::Newest;
+pub(crate) use flat::N_ROWS_READ;
 pub(crate) use listing::{EXPORT, REPLACES};
 pub(crate) use scan::{Facts, FileFacts, Files, MissingColumn, Wanted, no_project, uuid_at};
 pub(crate) use whole::{Job, WholeColumn, Written};

@@ -50,19 +50,31 @@ pub(crate) const HAS_ROOT: &str = "@has_root";
 /// Whether a trace's root carries usage without being an LLM call.
 pub(crate) const IS_COMPOSITE: &str = "@is_composite";
 
-/// Groups runs by their trace. The result has the columns that the runs have, with sums for usage, and [`HAS_ROOT`] and [`IS_COMPOSITE`]; `more` are other columns that a root alone has.
-pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &[String]) -> Result<LogicalPlan> {
+/// Other columns of runs that traces have too.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct More<'a> {
+    /// Those that a root alone has.
+    pub(crate) of_root: &'a [String],
+    /// Those that are so of a trace where they are of any of its runs.
+    pub(crate) of_any: &'a [&'a str],
+}
+
+/// Groups runs by their trace. The result has the columns that the runs have, with sums for usage, and
+/// [`HAS_ROOT`] and [`IS_COMPOSITE`].
+pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &More<'_>) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
     let key = functions::needed(key(), Column::TraceId.name());
     let measures = columns
         .iter()
         .filter_map(|column| measure(*column).transpose())
         .collect::<Result<Vec<_>>>()?;
-    let of_root = more.iter().map(|name| {
+    let of_root = more.of_root.iter().map(|name| {
         let root = when(is_root(), ident(name)).end()?;
         Ok(max(root).alias(name))
     });
     let of_root = of_root.collect::<Result<Vec<_>>>()?;
+    let of_any = more.of_any.iter();
+    let of_any = of_any.map(|name| bool_or(ident(*name)).alias(*name));
     let facts = [
         bool_or(is_root()).alias(HAS_ROOT),
         bool_or(is_root().and(is_composite())).alias(IS_COMPOSITE),
@@ -79,10 +91,15 @@ pub(crate) fn built(runs: LogicalPlan, columns: &[Column], more: &[String]) -> R
     LogicalPlanBuilder::new(runs)
         .aggregate(
             [ident(Column::SessionId.name()), key.alias(TRACE)],
-            measures.into_iter().chain(of_root).chain(facts),
+            measures
+                .into_iter()
+                .chain(of_root)
+                .chain(of_any)
+                .chain(facts),
         )?
         .project(
-            kept.chain(more.iter().map(ident))
+            kept.chain(more.of_root.iter().map(ident))
+                .chain(more.of_any.iter().map(|name| ident(*name)))
                 .chain([ident(HAS_ROOT), ident(IS_COMPOSITE)]),
         )?
         .build()

@@ -1,8 +1,8 @@
 //! The files of this machine as an object store: small parts of them are read where they are asked for.
 //!
 //! The store of `object_store` hands every read to another thread, which costs more than reading a few
-//! pages that mostly lie in memory: of a thousand small files, footers and columns are such reads. Large
-//! ones, writing, and whatever goes wrong are left to it.
+//! pages that mostly lie in memory: of a thousand small files, footers and columns are such reads. Several
+//! large ones go to another thread at once; writing, and whatever goes wrong, are left to it.
 
 use std::fmt;
 use std::fs::File;
@@ -51,11 +51,16 @@ impl ObjectStore for Near {
     }
 
     async fn get_ranges(&self, location: &Location, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        let is_small = are_small(ranges);
-        let near = path_of(location).filter(|_| is_small).and_then(|path| {
-            let mut file = File::open(path).ok()?;
-            read_all(&mut file, ranges).ok()
-        });
+        let near = match path_of(location) {
+            Some(path) if are_small(ranges) => parts(&path, ranges).ok(),
+            Some(path) => {
+                // Without zeros first, which the store of `object_store` fills what it reads into with.
+                let ranges = ranges.to_vec();
+                let parts = tokio::task::spawn_blocking(move || parts(&path, &ranges).ok());
+                parts.await.ok().flatten()
+            }
+            None => None,
+        };
         match near {
             Some(parts) => Ok(parts),
             None => self.0.get_ranges(location, ranges).await,
@@ -155,6 +160,10 @@ fn part(path: &Path, location: &Location, range: Range<u64>) -> io::Result<GetRe
         range,
         attributes: Attributes::default(),
     })
+}
+
+fn parts(path: &Path, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+    read_all(&mut File::open(path)?, ranges)
 }
 
 /// Reads parts of a file, those that lie side by side at once.

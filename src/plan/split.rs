@@ -223,7 +223,9 @@ impl Split<'_> {
         let labels_as_text =
             of_root.map(|(place, key)| to_text(self.label(key), key).alias(label(place)));
         let more = self.more();
-        texts.extend(more.iter().map(|name| (*name).to_owned()));
+        let (of_any, of_root): (Vec<&str>, Vec<&str>) =
+            more.iter().partition(|name| **name == TRACE_FAILED);
+        texts.extend(of_root.into_iter().map(str::to_owned));
         let columns = kept.iter().map(|column| ident(column.name()));
         let runs = LogicalPlanBuilder::new(runs)
             .project(
@@ -232,7 +234,11 @@ impl Split<'_> {
                     .chain(labels_as_text),
             )?
             .build()?;
-        let mut traces = LogicalPlanBuilder::new(traces::built(runs, &kept, &texts)?);
+        let of_traces = traces::More {
+            of_root: &texts,
+            of_any: &of_any,
+        };
+        let mut traces = LogicalPlanBuilder::new(traces::built(runs, &kept, &of_traces)?);
         if let Some(within) = super::within(window) {
             traces = traces.filter(within)?;
         }

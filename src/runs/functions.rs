@@ -15,6 +15,7 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListBuilder,
     PrimitiveArray, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, ArrowTimestampType, DataType, Date32Type, Decimal128Type, Float64Type,
@@ -565,12 +566,28 @@ fn pico_of_text(text: &str, column: &str) -> Result<Option<i64>> {
 }
 
 fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<ArrayRef> {
-    collect(values.iter().map(|value| {
-        let Some(dollars) = value else {
-            return Ok(None);
-        };
-        money::pico_from_f64(dollars).map_err(|_| bad(column, A_COST, dollars))
-    }))
+    let mut pico = Vec::with_capacity(values.len());
+    let mut no_numbers = Vec::new();
+    for (row, dollars) in values.values().iter().enumerate() {
+        pico.push(match money::pico_from_f64(*dollars) {
+            Ok(Some(pico)) => pico,
+            _ if values.is_null(row) => 0,
+            Ok(None) => {
+                no_numbers.push(row);
+                0
+            }
+            Err(_) => return Err(bad(column, A_COST, dollars)),
+        });
+    }
+    let mut nulls = values.nulls().cloned();
+    if !no_numbers.is_empty() {
+        let mut is_there = vec![true; pico.len()];
+        for row in no_numbers {
+            is_there[row] = false;
+        }
+        nulls = NullBuffer::union(nulls.as_ref(), Some(&NullBuffer::from(is_there)));
+    }
+    Ok(Arc::new(Int64Array::new(pico.into(), nulls)))
 }
 
 fn whole_numbers(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
@@ -820,12 +837,16 @@ fn plain_id(id: &str) -> String {
 fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {
     let starts = starts.as_primitive::<TimestampMicrosecondType>();
     let ends = ends.as_primitive::<TimestampMicrosecondType>();
-    let elapsed: Int64Array = starts
-        .iter()
-        .zip(ends)
-        .map(|(start, end)| end?.checked_sub(start?).filter(|us| *us >= at_least_us))
-        .collect();
-    Arc::new(elapsed)
+    let (from, to) = (starts.values(), ends.values());
+    let elapsed = from.iter().zip(to).map(|(from, to)| to.wrapping_sub(*from));
+    let elapsed: Vec<i64> = elapsed.collect();
+    let is_so = BooleanBuffer::collect_bool(elapsed.len(), |row| {
+        let elapsed = to[row].checked_sub(from[row]);
+        elapsed.is_some_and(|us| us >= at_least_us)
+    });
+    let nulls = NullBuffer::union(starts.nulls(), ends.nulls());
+    let nulls = NullBuffer::union(nulls.as_ref(), Some(&NullBuffer::new(is_so)));
+    Arc::new(Int64Array::new(elapsed.into(), nulls))
 }
 
 fn text(values: &ArrayRef) -> Result<StringViewArray> {

@@ -60,6 +60,10 @@ pub(crate) struct SourceFile {
     pub(super) spooled: Option<Arc<Spooled>>,
 }
 
+/// When the first and the last of a file's runs start, attached to the file.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct StartRange(pub(super) i64, pub(super) i64);
+
 /// Where a file and its export stand among those that may repeat each other's runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
@@ -341,9 +345,11 @@ impl SourceFile {
             ScalarValue::TimestampMicrosecond(self.day_us(), None),
             ScalarValue::Int64(Some(self.first_row)),
         ];
-        self.scan
-            .clone()
-            .with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
+        let scan = match self.range_us() {
+            Some((first, last)) => self.scan.clone().with_extension(StartRange(first, last)),
+            None => self.scan.clone(),
+        };
+        scan.with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
             .with_partition_values(constants.to_vec())
             .with_extension(ShownPath(self.path.clone()))
     }

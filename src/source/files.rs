@@ -23,6 +23,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown};
 use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_plan::ExecutionPlan;
 
+use super::flat::FlatSource;
 use super::pages::CheckingReaders;
 
 /// Files of one shape as a table: their columns, then the constants, then the number of a row in its file.
@@ -53,16 +54,6 @@ impl FileTable {
         }
     }
 
-    /// The schema of a scan; the rows' numbers are the last column.
-    fn scanned(&self, projection: Option<&Vec<usize>>) -> &TableSchema {
-        let row = self.unnumbered.table_schema().fields().len();
-        if projection.is_none_or(|columns| columns.contains(&row)) {
-            &self.schema
-        } else {
-            &self.unnumbered
-        }
-    }
-
     /// The files, largest first, dealt out so that every partition has about the same bytes to read.
     fn groups(&self, n_partitions: usize) -> Vec<FileGroup> {
         let mut files = self.files.clone();
@@ -89,25 +80,12 @@ impl TableProvider for FileTable {
         TableType::Base
     }
 
-    /// Filters choose row groups and pages; rows are filtered again above.
+    /// Rows are filtered as they are read.
     fn supports_filters_pushdown(
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let row = self.schema.table_schema().fields().last();
-        let of_row = |filter: &Expr| {
-            let mut columns = filter.column_refs().into_iter();
-            columns.any(|column| row.is_some_and(|row| *row.name() == column.name))
-        };
-        let each = filters.iter().map(|filter| {
-            if of_row(filter) {
-                // The number of a row is in no statistics.
-                TableProviderFilterPushDown::Unsupported
-            } else {
-                TableProviderFilterPushDown::Inexact
-            }
-        });
-        Ok(each.collect())
+        Ok(vec![TableProviderFilterPushDown::Exact; filters.len()])
     }
 
     async fn scan(
@@ -127,17 +105,26 @@ impl TableProvider for FileTable {
             MemoryLimit::Finite(bytes) => bytes / state.config().target_partitions().max(1),
             _ => usize::MAX,
         };
-        let reader = CheckingReaders::new(Arc::new(reader), page_bytes_max);
-        let mut source = ParquetSource::new(self.scanned(projection).clone())
-            .with_table_parquet_options(TableParquetOptions {
-                global: state.config_options().execution.parquet.clone(),
-                ..TableParquetOptions::default()
-            })
-            .with_parquet_file_reader_factory(Arc::new(reader));
-        if let Some(predicate) = conjunction(filters.iter().cloned()) {
+        let readers = Arc::new(CheckingReaders::new(Arc::new(reader), page_bytes_max));
+        let source = |schema: &TableSchema| {
+            ParquetSource::new(schema.clone())
+                .with_table_parquet_options(TableParquetOptions {
+                    global: state.config_options().execution.parquet.clone(),
+                    ..TableParquetOptions::default()
+                })
+                .with_parquet_file_reader_factory(Arc::clone(&readers) as _)
+        };
+        let condition = conjunction(filters.iter().cloned());
+        let condition = condition.map(|condition| {
             let schema = DFSchema::try_from(self.schema())?;
-            source = source.with_predicate(state.create_physical_expr(predicate, &schema)?);
-        }
+            state.create_physical_expr(condition, &schema)
+        });
+        let source = FlatSource::new(
+            source(&self.unnumbered),
+            source(&self.schema),
+            Arc::clone(&readers) as _,
+            condition.transpose()?,
+        );
         let config = FileScanConfigBuilder::new(url, Arc::new(source))
             .with_projection_indices(projection.cloned())?
             .with_file_groups(self.groups(state.config().target_partitions()))

@@ -193,9 +193,9 @@ impl Found {
 
     /// Walks a folder without recursion; a folder that links lead to twice is walked once.
     fn folder(&mut self, root: &Path, canonical_root: PathBuf) -> Result<()> {
-        let mut walked = BTreeSet::from([canonical_root]);
-        let mut open = vec![root.to_owned()];
-        while let Some(folder) = open.pop() {
+        let mut walked = BTreeSet::from([canonical_root.clone()]);
+        let mut open = vec![(root.to_owned(), canonical_root)];
+        while let Some((folder, canonical_folder)) = open.pop() {
             let entries = fs::read_dir(&folder)
                 .and_then(Iterator::collect::<io::Result<Vec<fs::DirEntry>>>)
                 .map_err(|source| unreadable(&folder, source))?;
@@ -208,16 +208,25 @@ impl Found {
                 let kind = entry
                     .file_type()
                     .map_err(|source| unreadable(&path, source))?;
+                // What is no link lies where its folder does.
+                let canonical = || {
+                    if kind.is_symlink() {
+                        canonical(&path)
+                    } else {
+                        Ok(canonical_folder.join(entry.file_name()))
+                    }
+                };
                 if kind.is_dir() || (kind.is_symlink() && path.is_dir()) {
                     let is_manifests = path.file_name() == Some(MANIFESTS.as_ref());
-                    if !is_manifests && walked.insert(canonical(&path)?) {
-                        open.push(path);
+                    let canonical = canonical()?;
+                    if !is_manifests && walked.insert(canonical.clone()) {
+                        open.push((path, canonical));
                     }
                 } else if is_parquet(&path) {
-                    let canonical = canonical(&path)?;
+                    let canonical = canonical()?;
                     self.file(root, &path, canonical, Form::Parquet)?;
                 } else if is_json(&path) {
-                    let canonical = canonical(&path)?;
+                    let canonical = canonical()?;
                     if !self.no_runs.contains(&canonical) {
                         self.file(root, &path, canonical, Form::Json)?;
                     }

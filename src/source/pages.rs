@@ -22,7 +22,7 @@ use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::thrift::{self, PageHeader};
+use super::thrift::{self, PageHeader, PageKind};
 
 // The encodings of texts that begin with the number of their values.
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
@@ -226,7 +226,7 @@ fn check_pages(
         let parts = compressed.and_then(|length| after.split_at_checked(length));
         let (body, rest) = parts.ok_or("a page ends outside of the column")?;
         check_page(&page, column, body, page_bytes_max)?;
-        if !page.is_dictionary {
+        if page.kind != PageKind::Dictionary {
             n_values += page.n_values;
         }
         bytes = rest;
@@ -273,7 +273,7 @@ fn check_page(
             page.uncompressed
         )));
     }
-    if page.is_dictionary {
+    if page.kind == PageKind::Dictionary {
         let width = value_bytes_min(column);
         if page.n_values.saturating_mul(width) > page.uncompressed {
             return Err(Problem::Damage(format!(

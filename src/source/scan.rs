@@ -21,8 +21,9 @@ use datafusion::logical_expr::{EmptyRelation, Expr, LogicalPlan, LogicalPlanBuil
 use uuid::Uuid;
 
 use super::dedup::{self, Newest};
-use super::file::{Breadth, SourceFile};
+use super::file::{Breadth, SourceFile, StartRange};
 use super::files::FileTable;
+use super::flat::Cut;
 use super::format;
 use super::tallies::TallyFile;
 use crate::error::{Error, Result, SkippedFile, quoted};
@@ -598,11 +599,19 @@ impl Shape {
     /// The files' own columns and their constants, of runs in a window.
     pub(super) fn table(&self, window: &Window) -> Result<LogicalPlanBuilder, DataFusionError> {
         let constant = |(name, kind)| Arc::new(Field::new(name, kind, true));
+        let cut = |file: &PartitionedFile| {
+            let range = file.extension::<StartRange>();
+            if window.holds(range.map(|StartRange(first, last)| (*first, *last))) {
+                file.clone()
+            } else {
+                file.clone().with_extension(Cut)
+            }
+        };
         let table = FileTable::new(
             Arc::clone(&self.schema),
             CONSTANTS.map(constant).to_vec(),
             format::ROW,
-            self.files.clone(),
+            self.files.iter().map(cut).collect(),
         );
         let mut plan = LogicalPlanBuilder::scan("runs", provider_as_source(Arc::new(table)), None)?;
         let SourceFile { format, footer, .. } = self.sample.as_ref();

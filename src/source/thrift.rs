@@ -14,6 +14,9 @@ const SCHEMA_DEPTH_MAX: usize = 64;
 
 const ENDS_EARLY: &str = "a structure ends early";
 
+/// The encoding that is runs.
+const RLE: i64 = 3;
+
 // The types of fields and elements.
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -29,7 +32,7 @@ const STRUCT: u8 = 12;
 /// The header of a page, as far as it decides how much is allocated.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) struct PageHeader {
-    pub(super) is_dictionary: bool,
+    pub(super) kind: PageKind,
     pub(super) uncompressed: u64,
     pub(super) compressed: u64,
     /// Values, nulls among them.
@@ -37,7 +40,21 @@ pub(super) struct PageHeader {
     pub(super) encoding: i64,
     /// The bytes of levels before the values, where they lie outside of what is compressed.
     pub(super) levels: Option<u64>,
+    /// Whether levels are runs, as all but the oldest writers write them.
+    pub(super) has_run_levels: bool,
     pub(super) is_compressed: bool,
+    /// The CRC of what follows the header.
+    pub(super) checksum: Option<u32>,
+}
+
+/// What a page holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PageKind {
+    #[default]
+    Data,
+    Dictionary,
+    Index,
+    Unknown,
 }
 
 /// Checks what a footer claims of its columns and row groups.
@@ -251,20 +268,31 @@ pub(super) fn page_header(bytes: &[u8]) -> Result<(PageHeader, usize)> {
     let mut reader = Reader { rest: bytes };
     let mut page = PageHeader {
         is_compressed: true,
+        has_run_levels: true,
         ..PageHeader::default()
     };
     let mut last = 0;
     while let Some((id, kind)) = reader.field(&mut last)? {
         match (id, kind) {
+            (1, _) => {
+                page.kind = match reader.number(kind)? {
+                    0 | 3 => PageKind::Data,
+                    1 => PageKind::Index,
+                    2 => PageKind::Dictionary,
+                    _ => PageKind::Unknown,
+                }
+            }
             (2, _) => page.uncompressed = reader.size(kind)?,
             (3, _) => page.compressed = reader.size(kind)?,
+            (4, _) => page.checksum = u32::try_from(reader.number(kind)? & 0xffff_ffff).ok(),
             (5 | 7, STRUCT) => {
-                page.is_dictionary = id == 7;
+                let is_of_data = id == 5;
                 let mut last = 0;
                 while let Some((id, kind)) = reader.field(&mut last)? {
                     match id {
                         1 => page.n_values = reader.size(kind)?,
                         2 => page.encoding = reader.number(kind)?,
+                        3 if is_of_data => page.has_run_levels = reader.number(kind)? == RLE,
                         _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
                     }
                 }
@@ -541,6 +569,7 @@ mod tests {
             compressed: 500,
             n_values: 40,
             encoding: 8,
+            has_run_levels: true,
             is_compressed: true,
             ..PageHeader::default()
         };

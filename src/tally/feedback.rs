@@ -146,24 +146,70 @@ pub enum FeedbackError {
     },
 }
 
-/// Texts of summaries that were parsed already: few differ, and parsing costs more than adding.
+/// As many texts of summaries are remembered, as many of their bytes, and for how many groups.
+const N_PARSED_MAX: usize = 1_024;
+const PARSED_BYTES_MAX: usize = 256 << 10;
+const N_COUNTED_MAX: usize = 8_192;
+
+/// Texts of summaries that were parsed already, and how often each came in which group: few differ, and
+/// parsing and adding cost more than counting.
 #[derive(Debug, Default)]
 pub(crate) struct ParsedSummaries {
     places: HashMap<String, usize, BuildHasherDefault<XxHash64>>,
     parsed: Vec<Feedback>,
+    n_bytes: usize,
+    /// By group and place.
+    counts: HashMap<(usize, usize), u64, BuildHasherDefault<XxHash64>>,
 }
 
 impl ParsedSummaries {
     /// What a run's `feedback_stats` add: its summaries, or one unreadable text.
     pub(crate) fn of(&mut self, json: &str) -> &Feedback {
-        let known = self.places.get(json).copied();
-        let place = known.unwrap_or_else(|| {
-            self.parsed.push(Feedback::of_summaries(json));
-            let place = self.parsed.len() - 1;
-            self.places.insert(json.to_owned(), place);
-            place
-        });
+        let place = self.place(json);
         &self.parsed[place]
+    }
+
+    /// Counts a run's `feedback_stats` in a group.
+    pub(crate) fn count(&mut self, group: usize, json: &str) {
+        // What most runs have adds nothing.
+        if json != "{}" {
+            let place = self.place(json);
+            *self.counts.entry((group, place)).or_default() += 1;
+        }
+    }
+
+    /// Groups, what came in them, and how often.
+    pub(crate) fn counted(&self) -> impl Iterator<Item = (usize, &Feedback, u64)> {
+        let counts = self.counts.iter();
+        counts.map(|((group, place), n)| (*group, &self.parsed[*place], *n))
+    }
+
+    /// Whether it is time to add what was counted.
+    pub(crate) fn is_full(&self) -> bool {
+        self.counts.len() > N_COUNTED_MAX || self.has_many_texts()
+    }
+
+    /// Forgets what was counted, and the texts where they are many.
+    pub(crate) fn forget(&mut self) {
+        self.counts.clear();
+        if self.has_many_texts() {
+            *self = Self::default();
+        }
+    }
+
+    fn has_many_texts(&self) -> bool {
+        self.parsed.len() > N_PARSED_MAX || self.n_bytes > PARSED_BYTES_MAX
+    }
+
+    fn place(&mut self, json: &str) -> usize {
+        if let Some(place) = self.places.get(json) {
+            return *place;
+        }
+        let place = self.parsed.len();
+        self.parsed.push(Feedback::of_summaries(json));
+        self.places.insert(json.to_owned(), place);
+        self.n_bytes += json.len();
+        place
     }
 }
 
@@ -232,6 +278,25 @@ impl Feedback {
             }
         }
         self.n_unreadable = self.n_unreadable.saturating_add(other.n_unreadable);
+        Ok(())
+    }
+
+    /// Adds all that another tally holds, so many times: by doubling it, as any sum of the same.
+    pub(crate) fn merge_times(&mut self, other: &Self, mut n: u64) -> Result<(), FeedbackError> {
+        if n == 1 || other.is_empty() {
+            return self.merge(other);
+        }
+        let mut doubled = other.clone();
+        while n > 0 {
+            if n % 2 == 1 {
+                self.merge(&doubled)?;
+            }
+            n /= 2;
+            if n > 0 {
+                let same = doubled.clone();
+                doubled.merge(&same)?;
+            }
+        }
         Ok(())
     }
 

@@ -48,6 +48,26 @@ pub enum MoneyError {
 /// [`MoneyError::Infinite`] and [`MoneyError::OutOfRange`].
 #[inline]
 pub fn pico_from_f64(v: f64) -> Result<Option<i64>, MoneyError> {
+    match near_pico(v) {
+        Some(pico) => Ok(Some(pico)),
+        None => exact_pico(v),
+    }
+}
+
+/// The same where the product of doubles leaves no doubt: below 2⁵⁰ it is off by no more than an eighth,
+/// so that what is closer than three eighths to a whole number rounds to that.
+#[inline]
+fn near_pico(v: f64) -> Option<i64> {
+    const MOST: f64 = 1_125_899_906_842_624.0;
+    /// Added to a number of less than 2⁵¹ it leaves no bits for a fraction.
+    const WHOLE: f64 = 6_755_399_441_055_744.0;
+    let product = v * 1e12;
+    let whole = (product + WHOLE) - WHOLE;
+    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
+    (product.abs() < MOST && (product - whole).abs() < 0.375).then_some(whole as i64)
+}
+
+fn exact_pico(v: f64) -> Result<Option<i64>, MoneyError> {
     let bits = v.to_bits();
     let fraction = bits & ((1 << MANTISSA_BITS) - 1);
     let stored_exponent = ((bits >> MANTISSA_BITS) & 0x7ff) as i32;
@@ -488,6 +508,16 @@ mod tests {
         #[test]
         fn a_cost_as_a_double_equals_exact_arithmetic(bits in any::<u64>(), exponent in 970_u64..1060) {
             check_double(f64::from_bits(bits & 0x800f_ffff_ffff_ffff | exponent << 52));
+        }
+
+        #[test]
+        fn what_lies_between_two_equals_exact_arithmetic(
+            halves in 0..1_u64 << 53,
+            step in -3_i64..4,
+        ) {
+            #[expect(clippy::cast_precision_loss, reason = "it has 53 bits")]
+            let near = halves as f64 / 2e12;
+            check_double(f64::from_bits(near.to_bits().saturating_add_signed(step)));
         }
 
         #[test]

@@ -183,6 +183,32 @@ trait Feed: Debug + Send + Sync + 'static {
         memory: &mut Self::Memory,
     ) -> Result<()>;
 
+    /// Adds rows of a group, or keeps them in memory.
+    fn feed_all(
+        (part, _group): (&mut Self::Part, usize),
+        values: &Self::Columns,
+        rows: impl Iterator<Item = usize>,
+        memory: &mut Self::Memory,
+    ) -> Result<()> {
+        for row in rows {
+            Self::feed(part, values, row, memory)?;
+        }
+        Ok(())
+    }
+
+    /// Whether more is kept in memory than should be.
+    fn is_full(_: &Self::Memory) -> bool {
+        false
+    }
+
+    /// Adds to the groups' parts what is kept in memory; each that grows is told with its part.
+    fn settle(
+        _: &mut Self::Memory,
+        _add: impl FnMut(usize, &dyn Fn(&mut Self::Part) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
     /// Writes the bytes of a part that was fed one row. Nothing where the row adds nothing.
     fn write_single(values: &Self::Columns, row: usize, out: &mut Vec<u8>) -> Result<()> {
         let mut part = Self::Part::default();
@@ -263,6 +289,36 @@ impl Feed for Summaries {
     ) -> Result<()> {
         let summaries = parsed.of(values.value(row));
         part.merge(summaries).map_err(external)
+    }
+
+    /// Few texts differ: each is added once, as often as it came.
+    fn feed_all(
+        (_, group): (&mut Feedback, usize),
+        (values,): &(StringViewArray,),
+        rows: impl Iterator<Item = usize>,
+        parsed: &mut ParsedSummaries,
+    ) -> Result<()> {
+        for row in rows {
+            parsed.count(group, values.value(row));
+        }
+        Ok(())
+    }
+
+    fn is_full(parsed: &ParsedSummaries) -> bool {
+        parsed.is_full()
+    }
+
+    fn settle(
+        parsed: &mut ParsedSummaries,
+        mut add: impl FnMut(usize, &dyn Fn(&mut Feedback) -> Result<()>) -> Result<()>,
+    ) -> Result<()> {
+        for (group, summaries, n) in parsed.counted() {
+            add(group, &|part| {
+                part.merge_times(summaries, n).map_err(external)
+            })?;
+        }
+        parsed.forget();
+        Ok(())
     }
 }
 
@@ -407,6 +463,7 @@ struct PartGroups<F: Feed> {
     parts: Vec<F::Part>,
     /// The sum of the parts' heap sizes.
     heap_size: usize,
+    memory: F::Memory,
 }
 
 impl<F: Feed> Default for PartGroups<F> {
@@ -414,6 +471,7 @@ impl<F: Feed> Default for PartGroups<F> {
         Self {
             parts: Vec::new(),
             heap_size: 0,
+            memory: F::Memory::default(),
         }
     }
 }
@@ -426,25 +484,42 @@ impl<F: Feed> PartGroups<F> {
         groups: &[usize],
         filter: Option<&BooleanArray>,
         n_groups: usize,
+        memory: &mut G::Memory,
     ) -> Result<()> {
         let values = columns::<G>(values)?;
-        let mut memory = G::Memory::default();
         self.parts.resize_with(n_groups, F::Part::default);
-        for (row, group) in groups.iter().enumerate() {
-            if !counts(&values, filter, row) {
-                continue;
-            }
-            let Some(part) = self.parts.get_mut(*group) else {
-                return Err(internal_datafusion_err!("group {group} of {n_groups}"));
-            };
-            let before = part.heap_size();
-            G::feed(part, &values, row, &mut memory)?;
-            self.heap_size = self.heap_size + part.heap_size() - before;
+        let mut first = 0;
+        // Rows of one group mostly follow each other.
+        for run in groups.chunk_by(|one, other| one == other) {
+            let rows = first..first + run.len();
+            first = rows.end;
+            let group = run.first().copied().unwrap_or_default();
+            let rows = rows.filter(|row| counts(&values, filter, *row));
+            self.grow(group, |part| {
+                G::feed_all((part, group), &values, rows, memory)
+            })?;
+        }
+        if G::is_full(memory) {
+            G::settle(memory, |group, add| self.grow(group, add))?;
         }
         Ok(())
     }
 
-    fn emit(&mut self, emit_to: EmitTo) -> ArrayRef {
+    /// Adds to a group's part.
+    fn grow(&mut self, group: usize, add: impl FnOnce(&mut F::Part) -> Result<()>) -> Result<()> {
+        let Some(part) = self.parts.get_mut(group) else {
+            return Err(internal_datafusion_err!("no group {group}"));
+        };
+        let before = part.heap_size();
+        add(part)?;
+        self.heap_size = self.heap_size + part.heap_size() - before;
+        Ok(())
+    }
+
+    fn emit(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let mut memory = std::mem::take(&mut self.memory);
+        F::settle(&mut memory, |group, add| self.grow(group, add))?;
+        self.memory = memory;
         let parts = emit_to.take_needed(&mut self.parts);
         let mut builder = LargeBinaryBuilder::with_capacity(parts.len(), 0);
         let mut bytes = Vec::new();
@@ -456,7 +531,7 @@ impl<F: Feed> PartGroups<F> {
             }
             append(&mut builder, &bytes);
         }
-        Arc::new(builder.finish())
+        Ok(Arc::new(builder.finish()))
     }
 }
 
@@ -468,7 +543,16 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
-        self.add::<F>(values, group_indices, opt_filter, total_num_groups)
+        let mut memory = std::mem::take(&mut self.memory);
+        let added = self.add::<F>(
+            values,
+            group_indices,
+            opt_filter,
+            total_num_groups,
+            &mut memory,
+        );
+        self.memory = memory;
+        added
     }
 
     fn merge_batch(
@@ -477,15 +561,15 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
         group_indices: &[usize],
         total_num_groups: usize,
     ) -> Result<()> {
-        self.add::<Merged<F::Part>>(values, group_indices, None, total_num_groups)
+        self.add::<Merged<F::Part>>(values, group_indices, None, total_num_groups, &mut ())
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        Ok(self.emit(emit_to))
+        self.emit(emit_to)
     }
 
     fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
-        Ok(vec![self.emit(emit_to)])
+        Ok(vec![self.emit(emit_to)?])
     }
 
     /// A row's state is written straight from its value: no part is made for it.

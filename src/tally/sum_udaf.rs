@@ -6,9 +6,11 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, new_empty_array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, PrimitiveArray,
+    new_empty_array,
 };
 use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::compute::prep_null_mask_filter;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -81,33 +83,69 @@ struct Sums {
 }
 
 impl Sums {
-    fn add(
+    /// Adds to each group the sum of its rows that count.
+    fn add<T: ArrowPrimitiveType>(
         &mut self,
-        values: impl Iterator<Item = Option<i128>>,
+        values: &PrimitiveArray<T>,
         groups: &[usize],
         filter: Option<&BooleanArray>,
         n_groups: usize,
+        add: impl Fn(i128, T::Native) -> Option<i128>,
     ) -> Result<()> {
         self.sums.resize(n_groups, 0);
         self.has_value.resize(n_groups, false);
-        for (row, (value, group)) in values.zip(groups).enumerate() {
-            let Some(value) = value else { continue };
-            if filter.is_some_and(|filter| !(filter.is_valid(row) && filter.value(row))) {
-                continue;
-            }
-            let (Some(sum), Some(has_value)) =
+        let counting = filter.map(|filter| match filter.null_count() {
+            0 => filter.values().clone(),
+            _ => prep_null_mask_filter(filter).values().clone(),
+        });
+        let counting = NullBuffer::union(values.nulls(), counting.map(NullBuffer::new).as_ref());
+        let mut first = 0;
+        // Rows of one group mostly follow each other.
+        for run in groups.chunk_by(|one, other| one == other) {
+            let rows = first..first + run.len();
+            first = rows.end;
+            let (Some(group), Some(values)) = (run.first(), values.values().get(rows.clone()))
+            else {
+                return internal_err!("more groups than values");
+            };
+            let sum = match &counting {
+                None => sum(values.iter().map(|value| Some(*value)), &add),
+                Some(counting) => {
+                    let values = values.iter().zip(rows);
+                    let value = |(value, row): (&_, _)| counting.is_valid(row).then_some(*value);
+                    sum(values.map(value), &add)
+                }
+            }?;
+            let Some(sum) = sum else { continue };
+            let (Some(all), Some(has_value)) =
                 (self.sums.get_mut(*group), self.has_value.get_mut(*group))
             else {
                 return internal_err!("group {group} of {n_groups}");
             };
             *has_value = true;
-            *sum = sum
-                .checked_add(value)
-                .filter(|sum| sum.unsigned_abs() <= LIMIT)
-                .ok_or_else(|| exec_datafusion_err!("a sum passes 38 digits"))?;
+            *all = within(all.checked_add(sum))?;
         }
         Ok(())
     }
+}
+
+/// The sum of the values that there are.
+fn sum<T>(
+    values: impl Iterator<Item = Option<T>>,
+    add: impl Fn(i128, T) -> Option<i128>,
+) -> Result<Option<i128>> {
+    let (mut all, mut has_value) = (Some(0), false);
+    for value in values.flatten() {
+        all = all.and_then(|sum| add(sum, value));
+        has_value = true;
+    }
+    let all = within(all)?;
+    Ok(has_value.then_some(all))
+}
+
+fn within(sum: Option<i128>) -> Result<i128> {
+    sum.filter(|sum| sum.unsigned_abs() <= LIMIT)
+        .ok_or_else(|| exec_datafusion_err!("a sum passes 38 digits"))
 }
 
 impl GroupsAccumulator for Sums {
@@ -122,10 +160,12 @@ impl GroupsAccumulator for Sums {
             return internal_err!("exact_sum takes one column");
         };
         if let Some(integers) = values.as_primitive_opt::<Int64Type>() {
-            let integers = integers.iter().map(|value| value.map(i128::from));
-            self.add(integers, group_indices, opt_filter, total_num_groups)
+            // No number of rows that fits into memory passes the limit.
+            let add = |sum, value| Some(sum + i128::from(value));
+            self.add(integers, group_indices, opt_filter, total_num_groups, add)
         } else if let Some(sums) = values.as_primitive_opt::<Decimal128Type>() {
-            self.add(sums.iter(), group_indices, opt_filter, total_num_groups)
+            let add = |sum: i128, value| within(sum.checked_add(value)).ok();
+            self.add(sums, group_indices, opt_filter, total_num_groups, add)
         } else {
             internal_err!("exact_sum takes integers, not {}", values.data_type())
         }

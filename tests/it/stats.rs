@@ -650,6 +650,28 @@ fn large_groups_are_within_their_bound() {
     check(&runs, &[shape], Question::default(), &asked);
 }
 
+/// A run that failed and says neither its trace nor that it is a root is a trace of its own, built from it
+/// alone; it failed as well.
+#[test]
+fn a_trace_of_which_only_a_child_is_known_can_fail() {
+    let root = Run::completed_root(1, FIRST_MIDNIGHT_US, FIRST_MIDNIGHT_US + 1_000_000);
+    let mut child = Run::completed_root(2, FIRST_MIDNIGHT_US, FIRST_MIDNIGHT_US + 1_000_000);
+    child.trace_id = None;
+    child.is_root = Some(false);
+    child.parent_run_id = Some(root.id);
+    child.status = Some("error".to_owned());
+    let question = Question {
+        usage: UsageFrom::Own,
+        ..Question::default()
+    };
+    let breakdown = Breakdown {
+        measures: measures(&["runs", "errors", "trace_error_rate"]),
+        ..usage_of(Population::Traces, vec![])
+    };
+    let asked = Asked::new(breakdown, None);
+    check(&[root, child], &[Shape::default()], question, &asked);
+}
+
 /// What the documents' facets are, of a project that is a group.
 #[test]
 fn facets_of_a_project_are_those_of_its_document() {

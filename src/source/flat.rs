@@ -1,0 +1,373 @@
+//! The scan of files: the rows for which a condition holds, of the columns that are asked for.
+//!
+//! Flat columns are decoded here, from the pages that the crate's reader would decode: those that the
+//! condition looks at first, of the others only the rows for which it holds. Three quarters of an export
+//! are runs that a document does not look at. A column of which the type, the encoding or the codec is
+//! another is read by the crate's reader, beside the others; so is a file whose page index tells where
+//! the few wanted pages lie.
+
+mod bits;
+mod codec;
+mod column;
+mod group;
+mod indexed;
+mod open;
+mod other;
+mod packed;
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests;
+mod values;
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::{Fields, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DataFusionError, Result as EngineResult, ScalarValue, internal_err};
+use datafusion::datasource::listing::PartitionedFile;
+use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::{
+    FileOpener, FileScanConfig, FileScanConfigBuilder, FileSource, ParquetSource,
+};
+use datafusion::datasource::table_schema::TableSchema;
+use datafusion::object_store::ObjectStore;
+use datafusion::physical_expr::projection::ProjectionExprs;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
+use datafusion::physical_expr_adapter::replace_columns_with_literals;
+use datafusion::physical_plan::DisplayFormatType;
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
+
+use codec::Decompressors;
+use group::{Place, ReadColumn, Reading};
+use indexed::{After, AfterPlanner};
+use open::OpenFile;
+
+/// What is wrong with a page, without the name of its column.
+type Result<T> = std::result::Result<T, Cow<'static, str>>;
+
+/// The name of the measure that counts the rows that were looked at.
+pub(crate) const N_ROWS_READ: &str = "rows_read";
+
+/// Of a file only some rows are in the window: those that its page index may tell apart.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut;
+
+/// The files of a table, their columns, a condition on their rows.
+#[derive(Clone)]
+pub(super) struct FlatSource {
+    /// The files' columns, their constants, the number of a row.
+    schema: TableSchema,
+    /// The crate's reader, which also holds the measures; and one that numbers rows.
+    unnumbered: ParquetSource,
+    numbered: ParquetSource,
+    readers: Arc<dyn ParquetFileReaderFactory>,
+    projection: ProjectionExprs,
+    condition: Option<Arc<dyn PhysicalExpr>>,
+    batch_rows: usize,
+}
+
+impl FlatSource {
+    /// A scan by the crate's reader, and the one that numbers rows, for the files that these must read.
+    pub(super) fn new(
+        unnumbered: ParquetSource,
+        numbered: ParquetSource,
+        readers: Arc<dyn ParquetFileReaderFactory>,
+        condition: Option<Arc<dyn PhysicalExpr>>,
+    ) -> Self {
+        let schema = numbered.table_schema().clone();
+        let all: Vec<usize> = (0..schema.table_schema().fields().len()).collect();
+        Self {
+            projection: ProjectionExprs::from_indices(&all, schema.table_schema()),
+            schema,
+            unnumbered,
+            numbered,
+            readers,
+            condition,
+            batch_rows: 8_192,
+        }
+    }
+
+    /// The numbers of the table's columns that are read.
+    fn read(&self) -> Vec<usize> {
+        let mut columns = self.projection.column_indices();
+        if let Some(condition) = &self.condition {
+            let of_condition = collect_columns(condition).into_iter();
+            columns.extend(of_condition.map(|column| column.index()));
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// What to do with files of which only some pages are read.
+    fn after(&self, config: &FileScanConfig) -> EngineResult<(Arc<dyn FileSource>, After)> {
+        let read = self.read();
+        let whole = self.schema.table_schema();
+        let row = whole.fields().len() - 1;
+        let reader = if read.contains(&row) {
+            &self.numbered
+        } else {
+            &self.unnumbered
+        };
+        // The number of a row is in no statistics.
+        let of_row = |part: &Arc<dyn PhysicalExpr>| {
+            let mut columns = collect_columns(part).into_iter();
+            columns.any(|column| column.index() == row)
+        };
+        let parts = self.condition.iter().flat_map(split_conjunction);
+        let parts: Vec<_> = parts.filter(|part| !of_row(part)).cloned().collect();
+        let reader = match parts.as_slice() {
+            [] => reader.clone(),
+            _ => reader.clone().with_predicate(conjunction(parts)),
+        };
+        let reader = reader.with_batch_size(self.batch_rows);
+        let given = reader.table_schema().table_schema();
+        let columns = ProjectionExprs::from_indices(&read, given);
+        let Some(reader) = reader.try_pushdown_projection(&columns)? else {
+            return internal_err!("the reader of Parquet takes no columns");
+        };
+        let rows = Arc::new(whole.project(&read)?);
+        let condition = self.condition.clone();
+        let condition = condition.map(|condition| reassign_expr_columns(condition, &rows));
+        let projection = self.projection.clone();
+        let projection = projection.try_map_exprs(|expr| reassign_expr_columns(expr, &rows))?;
+        let config = FileScanConfigBuilder::from(config.clone())
+            .with_source(Arc::clone(&reader))
+            .with_limit(None)
+            .build();
+        let after = After::new(
+            config,
+            condition.transpose()?,
+            projection.make_projector(&rows)?,
+        );
+        Ok((reader, after))
+    }
+
+    /// How a file is read.
+    fn reading(&self, file: &PartitionedFile) -> EngineResult<Reading> {
+        let constants = self.schema.table_partition_cols().iter();
+        let constants: HashMap<&str, &ScalarValue> = constants
+            .map(|field| field.name().as_str())
+            .zip(&file.partition_values)
+            .collect();
+        let own = |expr: Arc<dyn PhysicalExpr>| replace_columns_with_literals(expr, &constants);
+        let condition = self.condition.clone().map(own).transpose()?;
+        let projection = self.projection.clone().try_map_exprs(own)?;
+        let names = |expr: &Arc<dyn PhysicalExpr>| -> Vec<usize> {
+            let columns = collect_columns(expr).into_iter();
+            columns.map(|column| column.index()).collect()
+        };
+        let tested = condition.as_ref().map(names).unwrap_or_default();
+        let given = projection.column_indices();
+        let mut read = [tested.as_slice(), &given].concat();
+        read.sort_unstable();
+        read.dedup();
+        let whole = self.schema.table_schema();
+        let fields = file.arrow_schema.as_ref();
+        let columns = read.iter().map(|index| {
+            let name = whole.field(*index).name();
+            let root = fields.and_then(|fields| fields.index_of(name).ok());
+            let place = match root {
+                _ if *index == whole.fields().len() - 1 => Place::Numbers,
+                Some(root) => Place::File { root, leaves: 0..0 },
+                None => return internal_err!("a file has no column {name}"),
+            };
+            Ok(ReadColumn {
+                place,
+                is_tested: tested.contains(index),
+                is_given: given.contains(index),
+            })
+        });
+        let columns = columns.collect::<EngineResult<Vec<_>>>()?;
+        let some = |is_so: fn(&ReadColumn) -> bool| -> EngineResult<SchemaRef> {
+            let some = read.iter().zip(&columns);
+            let some = some.filter(|(_, column)| is_so(column));
+            let some: Vec<usize> = some.map(|(index, _)| *index).collect();
+            Ok(Arc::new(whole.project(&some)?))
+        };
+        let given = some(|column| column.is_given)?;
+        let tested = some(|column| column.is_tested)?;
+        let condition = condition.map(|condition| {
+            let condition = reassign_expr_columns(condition, &tested)?;
+            Ok::<_, DataFusionError>((condition, tested))
+        });
+        let projection = projection.try_map_exprs(|expr| reassign_expr_columns(expr, &given))?;
+        Ok(Reading {
+            columns,
+            condition: condition.transpose()?,
+            projector: projection.make_projector(&given)?,
+            given,
+            batch_rows: self.batch_rows,
+        })
+    }
+}
+
+impl FileSource for FlatSource {
+    fn create_file_opener(
+        &self,
+        _store: Arc<dyn ObjectStore>,
+        _config: &FileScanConfig,
+        _partition: usize,
+    ) -> EngineResult<Arc<dyn FileOpener>> {
+        internal_err!("files are read as morsels")
+    }
+
+    fn create_morselizer(
+        &self,
+        store: Arc<dyn ObjectStore>,
+        config: &FileScanConfig,
+        partition: usize,
+    ) -> EngineResult<Box<dyn Morselizer>> {
+        let (reader, after) = self.after(config)?;
+        let indexed = reader.create_morselizer(store, after.config(), partition)?;
+        let n_rows = MetricBuilder::new(self.metrics()).counter(N_ROWS_READ, partition);
+        Ok(Box::new(Files {
+            source: self.clone(),
+            partition,
+            indexed: Arc::from(indexed),
+            after: Arc::new(after.counting(n_rows)),
+            decompressors: Decompressors::default(),
+        }))
+    }
+
+    fn table_schema(&self) -> &TableSchema {
+        &self.schema
+    }
+
+    fn with_batch_size(&self, batch_rows: usize) -> Arc<dyn FileSource> {
+        Arc::new(Self {
+            batch_rows,
+            ..self.clone()
+        })
+    }
+
+    fn filter(&self) -> Option<Arc<dyn PhysicalExpr>> {
+        self.condition.clone()
+    }
+
+    fn projection(&self) -> Option<&ProjectionExprs> {
+        Some(&self.projection)
+    }
+
+    fn metrics(&self) -> &ExecutionPlanMetricsSet {
+        self.unnumbered.metrics()
+    }
+
+    fn file_type(&self) -> &'static str {
+        "parquet"
+    }
+
+    fn fmt_extra(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.condition {
+            Some(condition) => write!(f, ", predicate={condition}"),
+            None => Ok(()),
+        }
+    }
+
+    fn try_pushdown_projection(
+        &self,
+        projection: &ProjectionExprs,
+    ) -> EngineResult<Option<Arc<dyn FileSource>>> {
+        Ok(Some(Arc::new(Self {
+            projection: self.projection.try_merge(projection)?,
+            ..self.clone()
+        })))
+    }
+
+    fn apply_expressions(
+        &self,
+        visit: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> EngineResult<TreeNodeRecursion>,
+    ) -> EngineResult<TreeNodeRecursion> {
+        let projected = self.projection.iter().map(|projected| &projected.expr);
+        for expr in self.condition.iter().chain(projected) {
+            if visit(expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+}
+
+/// Opens the files of a partition.
+struct Files {
+    source: FlatSource,
+    partition: usize,
+    /// For those of which only some pages are read.
+    indexed: Arc<dyn Morselizer>,
+    after: Arc<After>,
+    decompressors: Decompressors,
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Files")
+    }
+}
+
+impl Morselizer for Files {
+    fn plan_file(&self, file: PartitionedFile) -> EngineResult<Box<dyn MorselPlanner>> {
+        let reader = self.source.readers.create_reader(
+            self.partition,
+            file.clone(),
+            None,
+            self.source.metrics(),
+        )?;
+        let fields = file.arrow_schema.as_ref();
+        let open = OpenFile::new(
+            reader,
+            self.source.reading(&file)?,
+            fields.map_or_else(Fields::empty, |schema| schema.fields().clone()),
+            file.range.clone(),
+            self.after.n_rows(),
+            self.decompressors.clone(),
+        );
+        if file.extension::<Cut>().is_none() {
+            return Ok(Box::new(open));
+        }
+        Ok(Box::new(CutFile {
+            open,
+            file,
+            indexed: Arc::clone(&self.indexed),
+            after: Arc::clone(&self.after),
+        }))
+    }
+}
+
+/// A file of which the window cuts off some rows.
+struct CutFile {
+    open: OpenFile,
+    file: PartitionedFile,
+    indexed: Arc<dyn Morselizer>,
+    after: Arc<After>,
+}
+
+impl fmt::Debug for CutFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CutFile")
+    }
+}
+
+impl MorselPlanner for CutFile {
+    fn plan(self: Box<Self>) -> EngineResult<Option<MorselPlan>> {
+        let Self {
+            mut open,
+            file,
+            indexed,
+            after,
+        } = *self;
+        let chosen = async move {
+            let planner: Box<dyn MorselPlanner> = if open.has_page_index().await? {
+                Box::new(AfterPlanner::new(indexed.plan_file(file)?, after))
+            } else {
+                Box::new(open)
+            };
+            Ok(planner)
+        };
+        Ok(Some(MorselPlan::new().with_pending_planner(chosen)))
+    }
+}

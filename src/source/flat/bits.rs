@@ -1,0 +1,197 @@
+//! Bits in a row: booleans, and which rows have a value.
+
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
+
+const WORD_BITS: usize = 64;
+
+/// How many bits of a byte are set: not every processor that this runs on can be asked.
+const N_SET: [u8; 256] = {
+    let mut n_set = [0; 256];
+    let mut byte = 1;
+    while byte < 256 {
+        n_set[byte] = n_set[byte / 2] + if byte % 2 == 1 { 1 } else { 0 };
+        byte += 1;
+    }
+    n_set
+};
+
+/// Bits, packed.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub(super) struct Bits {
+    words: Vec<u64>,
+    n: usize,
+}
+
+impl Bits {
+    pub(super) fn clear(&mut self) {
+        self.words.clear();
+        self.n = 0;
+    }
+
+    /// How many of them are set.
+    pub(super) fn n_set(&self) -> usize {
+        let ones = self.words.iter().map(|word| word.count_ones() as usize);
+        ones.sum()
+    }
+
+    /// Whether one is set; no bit is beyond the last.
+    pub(super) fn is_set(&self, at: usize) -> bool {
+        let word = self.words.get(at / WORD_BITS);
+        word.is_some_and(|word| word >> (at % WORD_BITS) & 1 == 1)
+    }
+
+    /// Adds the same bit several times.
+    pub(super) fn push_same(&mut self, is_set: bool, mut n: usize) {
+        let word = if is_set { u64::MAX } else { 0 };
+        let first = n.min((WORD_BITS - self.n % WORD_BITS) % WORD_BITS);
+        self.push_word(word, first);
+        n -= first;
+        while n >= WORD_BITS {
+            self.words.push(word);
+            self.n += WORD_BITS;
+            n -= WORD_BITS;
+        }
+        self.push_word(word, n);
+    }
+
+    /// Adds bits of some bytes, from the bit `at` on, the lowest of a byte first; bytes that are not there
+    /// have none set.
+    pub(super) fn push_packed(&mut self, bytes: &[u8], mut at: usize, mut n: usize) {
+        while n > 0 {
+            let some = n.min(WORD_BITS - 8);
+            self.push_word(word_at(bytes, at / 8) >> (at % 8), some);
+            at += some;
+            n -= some;
+        }
+    }
+
+    /// Adds others.
+    pub(super) fn append(&mut self, others: &Self) {
+        let mut n = others.n;
+        for word in &others.words {
+            self.push_word(*word, n.min(WORD_BITS));
+            n = n.saturating_sub(WORD_BITS);
+        }
+    }
+
+    /// Adds the first bits of a word, of which there are no more than one word has.
+    fn push_word(&mut self, word: u64, n: usize) {
+        if n == 0 {
+            return;
+        }
+        let word = word & (u64::MAX >> (WORD_BITS - n));
+        let used = self.n % WORD_BITS;
+        if used == 0 {
+            self.words.push(word);
+        } else {
+            if let Some(last) = self.words.last_mut() {
+                *last |= word << used;
+            }
+            if used + n > WORD_BITS {
+                self.words.push(word >> (WORD_BITS - used));
+            }
+        }
+        self.n += n;
+    }
+
+    /// Adds some.
+    pub(super) fn extend(&mut self, bits: impl Iterator<Item = bool>) {
+        let (mut word, mut n) = (0, 0);
+        for is_set in bits {
+            word |= u64::from(is_set) << n;
+            n += 1;
+            if n == WORD_BITS {
+                self.push_word(word, n);
+                (word, n) = (0, 0);
+            }
+        }
+        self.push_word(word, n);
+    }
+
+    /// For each eight bits, how many are set before them.
+    pub(super) fn n_set_before(&self, before: &mut Vec<u32>) {
+        before.clear();
+        let mut sum = 0;
+        for word in &self.words {
+            for byte in word.to_le_bytes() {
+                before.push(sum);
+                sum += u32::from(N_SET[usize::from(byte)]);
+            }
+        }
+    }
+
+    /// How many bits are set before one that is set, by [`Self::n_set_before`]; `None` where it is not.
+    #[inline]
+    pub(super) fn rank(&self, before: &[u32], at: usize) -> Option<u32> {
+        let word = *self.words.get(at / WORD_BITS)?;
+        let byte = word >> (at % WORD_BITS / 8 * 8) & 0xff;
+        let bit = at % 8;
+        if byte >> bit & 1 == 0 {
+            return None;
+        }
+        let below = byte & ((1 << bit) - 1);
+        Some(before.get(at / 8)? + u32::from(*N_SET.get(usize::try_from(below).ok()?)?))
+    }
+
+    /// The bits as arrow has them.
+    pub(super) fn into_buffer(self) -> BooleanBuffer {
+        BooleanBuffer::new(Buffer::from_vec(self.words), 0, self.n)
+    }
+}
+
+/// Eight bytes from a place on, the least first; zeros where they are not there.
+pub(super) fn word_at(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
+    if let Some(word) = rest.first_chunk() {
+        return u64::from_le_bytes(*word);
+    }
+    let bytes = rest.iter().rev();
+    bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bits_are_those_that_were_added(
+            parts in proptest::collection::vec(
+                (any::<bool>(), any::<bool>(), 0..200_usize, proptest::collection::vec(any::<u8>(), 0..30), 0..9_usize),
+                0..12,
+            ),
+        ) {
+            let mut bits = Bits::default();
+            let mut expected = Vec::new();
+            for (is_packed, is_set, n, bytes, at) in parts {
+                if is_packed && n % 2 == 1 {
+                    let bit = |at: usize| bytes.get(at % 31).is_some_and(|byte| byte % 2 == 1);
+                    bits.extend((0..n).map(bit));
+                    expected.extend((0..n).map(bit));
+                } else if is_packed {
+                    bits.push_packed(&bytes, at, n);
+                    let bit = |at: usize| bytes.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1);
+                    expected.extend((at..at + n).map(bit));
+                } else {
+                    bits.push_same(is_set, n);
+                    expected.extend(std::iter::repeat_n(is_set, n));
+                }
+            }
+            prop_assert_eq!(bits.n, expected.len());
+            prop_assert_eq!(bits.n_set(), expected.iter().filter(|is_set| **is_set).count());
+            let mut before = Vec::new();
+            bits.n_set_before(&mut before);
+            let mut rank = 0;
+            for (at, is_set) in expected.iter().enumerate() {
+                prop_assert_eq!(bits.is_set(at), *is_set);
+                prop_assert_eq!(bits.rank(&before, at), is_set.then_some(rank));
+                rank += u32::from(*is_set);
+            }
+            prop_assert!(!bits.is_set(expected.len()));
+            let buffer: Vec<bool> = bits.into_buffer().iter().collect();
+            prop_assert_eq!(buffer, expected);
+        }
+    }
+}

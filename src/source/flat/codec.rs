@@ -1,0 +1,107 @@
+//! Pages are decompressed by one context a thread, whatever the number of columns.
+
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use datafusion::parquet::basic::Compression;
+
+use super::Result;
+
+/// How a column's pages are compressed, where we can decompress them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Codec {
+    None,
+    Snappy,
+    Zstd,
+}
+
+impl Codec {
+    pub(super) fn of(compression: Compression) -> Option<Self> {
+        match compression {
+            Compression::UNCOMPRESSED => Some(Self::None),
+            Compression::SNAPPY => Some(Self::Snappy),
+            Compression::ZSTD(_) => Some(Self::Zstd),
+            _ => None,
+        }
+    }
+}
+
+/// What it takes to decompress pages, one after another.
+#[derive(Default)]
+pub(super) struct Decompressor {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+}
+
+impl fmt::Debug for Decompressor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Decompressor")
+    }
+}
+
+impl Decompressor {
+    /// Adds what some bytes were before, which are `n_bytes`.
+    pub(super) fn decompress(
+        &mut self,
+        codec: Codec,
+        bytes: &[u8],
+        n_bytes: usize,
+        into: &mut Vec<u8>,
+    ) -> Result<()> {
+        // A page without any value has none, and may be nothing at all.
+        if n_bytes == 0 {
+            return Ok(());
+        }
+        let n_before = into.len();
+        let failed = |error: &dyn fmt::Display| format!("a page cannot be decompressed: {error}");
+        match codec {
+            Codec::None => into.extend_from_slice(bytes),
+            Codec::Snappy => {
+                into.resize(n_before + n_bytes, 0);
+                let decoded = snap::raw::Decoder::new()
+                    .decompress(bytes, into.get_mut(n_before..).unwrap_or_default());
+                let length = decoded.map_err(|error| failed(&error))?;
+                into.truncate(n_before + length);
+            }
+            Codec::Zstd => {
+                let context = match &mut self.zstd {
+                    Some(context) => context,
+                    none => none
+                        .insert(zstd::bulk::Decompressor::new().map_err(|error| failed(&error))?),
+                };
+                into.reserve(n_bytes);
+                let mut end = std::io::Cursor::new(into);
+                end.set_position(n_before as u64);
+                context
+                    .decompress_to_buffer(bytes, &mut end)
+                    .map_err(|error| failed(&error))?;
+                let into = end.into_inner();
+                return lengths(into.len() - n_before, n_bytes);
+            }
+        }
+        lengths(into.len() - n_before, n_bytes)
+    }
+}
+
+fn lengths(found: usize, said: usize) -> Result<()> {
+    if found == said {
+        return Ok(());
+    }
+    Err(format!("a page has {found} bytes, its header says {said}").into())
+}
+
+/// Decompressors that wait for the next file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Decompressors(Arc<Mutex<Vec<Decompressor>>>);
+
+impl Decompressors {
+    pub(super) fn take(&self) -> Decompressor {
+        let waiting = self.0.lock().ok().and_then(|mut all| all.pop());
+        waiting.unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, one: Decompressor) {
+        if let Ok(mut all) = self.0.lock() {
+            all.push(one);
+        }
+    }
+}

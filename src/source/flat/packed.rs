@@ -1,0 +1,319 @@
+//! Small numbers as Parquet packs them, read a few at a time: levels and places in a dictionary as runs,
+//! whole numbers as differences.
+//!
+//! Readers hold places in a page and are handed the page's bytes with each call.
+
+use std::ops::Range;
+
+use super::Result;
+use super::bits::{Bits, word_at};
+use super::values::NOWHERE;
+
+const ENDS_EARLY: &str = "a page's values end early";
+
+/// The most bits that a number of a run may take: one more, and it could be [`NOWHERE`].
+const WIDTH_MAX: u8 = 31;
+
+/// Runs of one number, and runs of numbers of a few bits each (`RLE`).
+#[derive(Debug, Clone)]
+pub(super) struct Runs {
+    /// Where the next run begins, and where all end.
+    rest: Range<usize>,
+    width: u8,
+    run: Run,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Run {
+    Same {
+        value: u32,
+        n: usize,
+    },
+    /// From a bit of the page on.
+    Packed {
+        at: usize,
+        n: usize,
+    },
+}
+
+impl Runs {
+    /// Runs of numbers of `width` bits in a part of a page.
+    pub(super) fn new(part: Range<usize>, width: u8) -> Result<Self> {
+        if width > WIDTH_MAX {
+            return Err(format!("its numbers take {width} bits").into());
+        }
+        Ok(Self {
+            rest: part,
+            width,
+            run: Run::Same { value: 0, n: 0 },
+        })
+    }
+
+    /// Adds the next `n` numbers.
+    pub(super) fn read(&mut self, page: &[u8], n: usize, numbers: &mut Vec<u32>) -> Result<()> {
+        let width = self.width;
+        self.each(page, n, |run| match run {
+            Run::Same { value, n } => numbers.extend(std::iter::repeat_n(value, n)),
+            Run::Packed { at, n } => unpack(page, at, width, n, numbers),
+        })
+    }
+
+    /// Goes on by `n` numbers and adds those at some places among them, which rise; [`NOWHERE`] stays so.
+    pub(super) fn read_some(
+        &mut self,
+        page: &[u8],
+        n: usize,
+        places: &[u32],
+        numbers: &mut Vec<u32>,
+    ) -> Result<()> {
+        let mask = (1_u64 << self.width) - 1;
+        let width = usize::from(self.width);
+        let mut rest = places;
+        let mut first = 0;
+        self.each(page, n, |run| {
+            let n_in_run = match run {
+                Run::Same { n, .. } | Run::Packed { n, .. } => n,
+            };
+            let end = first + n_in_run;
+            // Those that are nowhere count as here.
+            let n_here = rest
+                .iter()
+                .take_while(|place| **place == NOWHERE || (**place as usize) < end)
+                .count();
+            let (here, others) = rest.split_at(n_here);
+            match run {
+                Run::Same { value, .. } => numbers.extend(here.iter().map(|place| match *place {
+                    NOWHERE => NOWHERE,
+                    _ => value,
+                })),
+                Run::Packed { at, .. } => numbers.extend(here.iter().map(|place| match *place {
+                    NOWHERE => NOWHERE,
+                    place => number_at(page, at + (place as usize - first) * width, mask),
+                })),
+            }
+            rest = others;
+            first = end;
+        })?;
+        numbers.extend(rest.iter().map(|_| NOWHERE));
+        Ok(())
+    }
+
+    /// Adds the next `n` numbers, which are bits.
+    pub(super) fn read_bits(&mut self, page: &[u8], n: usize, bits: &mut Bits) -> Result<()> {
+        self.each(page, n, |run| match run {
+            Run::Same { value, n } => bits.push_same(value != 0, n),
+            Run::Packed { at, n } => bits.push_packed(page, at, n),
+        })
+    }
+
+    /// Passes over the next `n` numbers.
+    pub(super) fn skip(&mut self, page: &[u8], n: usize) -> Result<()> {
+        self.each(page, n, |_| {})
+    }
+
+    /// Hands over the runs, and parts of them, that make up the next `n` numbers.
+    fn each(&mut self, page: &[u8], mut n: usize, mut take: impl FnMut(Run)) -> Result<()> {
+        while n > 0 {
+            let n_there = match &mut self.run {
+                Run::Same { n: 0, .. } | Run::Packed { n: 0, .. } => {
+                    self.next_run(page)?;
+                    continue;
+                }
+                Run::Same { value, n: n_left } => {
+                    let n_there = n.min(*n_left);
+                    take(Run::Same {
+                        value: *value,
+                        n: n_there,
+                    });
+                    *n_left -= n_there;
+                    n_there
+                }
+                Run::Packed { at, n: n_left } => {
+                    let n_there = n.min(*n_left);
+                    take(Run::Packed {
+                        at: *at,
+                        n: n_there,
+                    });
+                    *at += n_there * usize::from(self.width);
+                    *n_left -= n_there;
+                    n_there
+                }
+            };
+            n -= n_there;
+        }
+        Ok(())
+    }
+
+    fn next_run(&mut self, page: &[u8]) -> Result<()> {
+        let header = varint(page, &mut self.rest)?;
+        let n = usize::try_from(header >> 1).map_err(|_| ENDS_EARLY)?;
+        if header & 1 == 0 {
+            let n_bytes = usize::from(self.width.div_ceil(8));
+            let bytes = take(page, &mut self.rest, n_bytes)?;
+            let value = bytes.iter().rev();
+            let value = value.fold(0, |value, byte| value << 8 | u32::from(*byte));
+            self.run = Run::Same { value, n };
+            return Ok(());
+        }
+        // Eights of numbers; of the last some may be missing.
+        let at = self.rest.start * 8;
+        let width = usize::from(self.width);
+        let n = n.checked_mul(8).ok_or(ENDS_EARLY)?;
+        let n = match width {
+            0 => n,
+            _ => n.min(self.rest.len() * 8 / width),
+        };
+        if n == 0 && header > 1 {
+            return Err(ENDS_EARLY.into());
+        }
+        let n_bytes = (n * width).div_ceil(8).min(self.rest.len());
+        self.rest.start += n_bytes;
+        self.run = Run::Packed { at, n };
+        Ok(())
+    }
+}
+
+/// Adds numbers of `width` bits, from a bit of a page on.
+fn unpack(page: &[u8], at: usize, width: u8, n: usize, numbers: &mut Vec<u32>) {
+    let mask = (1_u64 << width) - 1;
+    let width = usize::from(width);
+    let number = |index: usize| number_at(page, at + index * width, mask);
+    numbers.extend((0..n).map(number));
+}
+
+/// The number of at most 32 bits at a bit of a page.
+#[inline]
+#[expect(clippy::cast_possible_truncation, reason = "32 bits at most are left")]
+fn number_at(page: &[u8], bit: usize, mask: u64) -> u32 {
+    // It lies after at most 7 bits of the number before.
+    (word_at(page, bit / 8) >> (bit % 8) & mask) as u32
+}
+
+/// Whole numbers as differences to the one before, in blocks (`DELTA_BINARY_PACKED`).
+#[derive(Debug, Clone)]
+pub(super) struct Differences {
+    rest: Range<usize>,
+    n_in_block: usize,
+    n_in_part: usize,
+    /// The next number.
+    next: i64,
+    is_first: bool,
+    /// Numbers that are not read yet.
+    n_left: usize,
+    /// The least difference of the block.
+    least: i64,
+    /// Where the widths of the block's parts to come lie.
+    widths: Range<usize>,
+    /// The part that is read: from which bit of the page on, of which width, how many more.
+    at: usize,
+    width: u8,
+    n_left_in_part: usize,
+}
+
+impl Differences {
+    /// Numbers in a part of a page.
+    pub(super) fn new(page: &[u8], part: Range<usize>) -> Result<Self> {
+        let mut rest = part;
+        let size = |number: u64| usize::try_from(number).map_err(|_| ENDS_EARLY);
+        let n_in_block = size(varint(page, &mut rest)?)?;
+        let n_parts = size(varint(page, &mut rest)?)?;
+        let n_left = size(varint(page, &mut rest)?)?;
+        let next = zigzag(varint(page, &mut rest)?);
+        let n_in_part = n_in_block.checked_div(n_parts).unwrap_or(0);
+        if n_in_part == 0 || n_in_part % 8 != 0 || n_in_block % n_parts != 0 {
+            return Err(format!("blocks of {n_in_block} numbers in {n_parts} parts").into());
+        }
+        Ok(Self {
+            rest,
+            n_in_block,
+            n_in_part,
+            next,
+            is_first: true,
+            n_left,
+            least: 0,
+            widths: 0..0,
+            at: 0,
+            width: 0,
+            n_left_in_part: 0,
+        })
+    }
+
+    /// Hands over the next `n` numbers.
+    pub(super) fn each(&mut self, page: &[u8], n: usize, mut take: impl FnMut(i64)) -> Result<()> {
+        for _ in 0..n {
+            self.n_left = self.n_left.checked_sub(1).ok_or(ENDS_EARLY)?;
+            if self.is_first {
+                self.is_first = false;
+            } else {
+                if self.n_left_in_part == 0 {
+                    self.next_part(page)?;
+                }
+                self.n_left_in_part -= 1;
+                let difference = self.least.wrapping_add(self.packed(page).cast_signed());
+                self.next = self.next.wrapping_add(difference);
+            }
+            take(self.next);
+        }
+        Ok(())
+    }
+
+    fn packed(&mut self, page: &[u8]) -> u64 {
+        let (byte, shift) = (self.at / 8, self.at % 8);
+        let width = usize::from(self.width);
+        self.at += width;
+        if width == 0 {
+            return 0;
+        }
+        let low = word_at(page, byte) >> shift;
+        let word = if shift + width > 64 {
+            low | word_at(page, byte + 8) << (64 - shift)
+        } else {
+            low
+        };
+        word & (u64::MAX >> (64 - width))
+    }
+
+    fn next_part(&mut self, page: &[u8]) -> Result<()> {
+        if self.widths.is_empty() {
+            self.least = zigzag(varint(page, &mut self.rest)?);
+            let n_parts = self.n_in_block / self.n_in_part;
+            let start = self.rest.start;
+            take(page, &mut self.rest, n_parts)?;
+            self.widths = start..self.rest.start;
+        }
+        let width = take(page, &mut self.widths, 1)?;
+        self.width = width.first().copied().unwrap_or_default();
+        if self.width > 64 {
+            return Err(format!("differences take {} bits", self.width).into());
+        }
+        self.at = self.rest.start * 8;
+        let n_bytes = self.n_in_part / 8 * usize::from(self.width);
+        // Of the last part only what is needed must be there.
+        let n_needed = self.n_in_part.min(self.n_left + 1) * usize::from(self.width);
+        if n_needed.div_ceil(8) > self.rest.len() {
+            return Err(ENDS_EARLY.into());
+        }
+        self.rest.start += n_bytes.min(self.rest.len());
+        self.n_left_in_part = self.n_in_part;
+        Ok(())
+    }
+}
+
+fn zigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
+/// A number of variable length at the beginning of a part, which begins after it then.
+fn varint(page: &[u8], part: &mut Range<usize>) -> Result<u64> {
+    let bytes = page.get(part.clone()).ok_or(ENDS_EARLY)?;
+    let (number, rest) = super::super::thrift::varint(bytes).ok_or(ENDS_EARLY)?;
+    part.start = part.end - rest.len();
+    Ok(number)
+}
+
+/// The bytes at the beginning of a part, which begins after them then.
+pub(super) fn take<'a>(page: &'a [u8], part: &mut Range<usize>, n: usize) -> Result<&'a [u8]> {
+    let bytes = page.get(part.clone()).and_then(|bytes| bytes.get(..n));
+    part.start += n;
+    bytes.ok_or_else(|| ENDS_EARLY.into())
+}
