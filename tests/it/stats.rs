@@ -672,6 +672,36 @@ fn a_trace_of_which_only_a_child_is_known_can_fail() {
     check(&[root, child], &[Shape::default()], question, &asked);
 }
 
+/// More than 64 bits of pico-dollars in one trace are told, and never a wrong percentile.
+#[test]
+fn a_trace_that_costs_more_than_can_be_is_an_error() {
+    let root = Run::completed_root(1, FIRST_MIDNIGHT_US, FIRST_MIDNIGHT_US + 1_000_000);
+    let runs = [1, 2, 3].map(|number| {
+        let mut run = root.clone();
+        if number > 1 {
+            run = Run::completed_root(number, root.start_us, root.start_us + 1_000);
+            run.trace_id = Some(root.id);
+            run.is_root = Some(false);
+            run.parent_run_id = Some(root.id);
+        }
+        run.total_cost = Some(Cost::of_text("9000000"));
+        run
+    });
+    let mut question = Question {
+        usage: UsageFrom::Own,
+        ..Question::default()
+    };
+    let export = Export::write(&runs, &[Shape::default()], &mut question);
+    let asked = |names: &[&str]| Breakdown {
+        measures: measures(names),
+        ..usage_of(Population::Traces, vec![])
+    };
+    let request = request(&question).unwrap();
+    let error = export.stats(&request, &asked(&["cost_p50"])).unwrap_err();
+    assert!(error.to_string().contains("passes 64 bits"), "{error}");
+    export.stats(&request, &asked(&["cost"])).unwrap();
+}
+
 /// What the documents' facets are, of a project that is a group.
 #[test]
 fn facets_of_a_project_are_those_of_its_document() {
