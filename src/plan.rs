@@ -7,6 +7,7 @@ pub(crate) mod audit;
 mod facets;
 mod filter;
 mod matching;
+mod own;
 mod split;
 mod stored;
 mod values;
@@ -30,10 +31,11 @@ use crate::traces::{self, USAGE};
 
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
+pub(crate) use own::{Below, children, of_children, own_usage, own_usage_above, usage_of};
 use split::TRACE_FAILED;
 pub(crate) use split::{
     BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, PLACED, RECORDED, Split, built_from, failed_traces,
-    failing, label, of_children, own_usage, populated, tells_usage, told_by, with_facts,
+    failing, label, populated, told_by, with_facts,
 };
 
 pub(crate) use stored::in_order;

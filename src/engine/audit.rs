@@ -199,7 +199,8 @@ impl Question<'_> {
             .step(
                 |files| {
                     let parents = filters.runs(files, &columns, &runs)?;
-                    let children = files.runs(&plan::of_children(), &children)?;
+                    let children =
+                        files.runs(&plan::of_children(&plan::usage_of(&columns)), &children)?;
                     plans::below_children(parents, children).map(Some)
                 },
                 |_, counts: &mut Counts, batch| counts.read(batch, &Lacking::default()),

@@ -4,19 +4,21 @@
 //! all passes; then each pass is a plan over the question's files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, AsArray, RecordBatch, StringViewArray};
 use datafusion::arrow::datatypes::{Decimal128Type, Int64Type, TimestampMicrosecondType};
 use datafusion::common::DataFusionError;
+use datafusion::execution::memory_pool::MemoryReservation;
 use datafusion::logical_expr::{JoinType, LogicalPlan, LogicalPlanBuilder};
 use uuid::Uuid;
 
-use super::Engine;
 use super::question::{
     self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open, without_bad_files,
 };
+use super::{Engine, failure};
 use crate::error::{Error, Result};
-use crate::plan::{self, RunFilter, Split};
+use crate::plan::{self, Below, RunFilter, Split};
 use crate::request::{Key, Listing, Population, Request, RunPage, Usage, Window};
 use crate::runs::Column;
 use crate::source::tallies::{Origin, WantedTallies};
@@ -84,6 +86,8 @@ pub(crate) struct Groups<'a> {
     all: Wanted,
     /// Those that may be children of the runs.
     children: Wanted,
+    /// What these used, of the columns that a pass asked for last.
+    below: Option<UsedBelow>,
     filter: Option<RunFilter>,
     pub(super) records: Option<BySubject>,
     /// The files of runs that are read, and those that tally files were made from.
@@ -106,6 +110,13 @@ enum Kind {
     Runs,
     /// Runs with the usage that they carry but their children's.
     OwnUsage,
+}
+
+/// What children used, and in which columns.
+struct UsedBelow {
+    usage: Vec<Column>,
+    sums: Arc<Below>,
+    _memory: MemoryReservation,
 }
 
 /// Answers a question about groups: `ask` makes the passes.
@@ -222,6 +233,7 @@ impl<'a> Groups<'a> {
             parts,
             all,
             children,
+            below: None,
             filter,
             records,
             origins,
@@ -247,7 +259,9 @@ impl<'a> Groups<'a> {
         let n_labels = split.by.len();
         let read =
             |sum: &mut T, batch: &RecordBatch| read_groups(batch, n_labels, |row| read(sum, row));
-        self.execute(|asked| asked.tallies(split), read).await
+        let columns = split.read(self.runs);
+        self.execute(&columns, |asked| asked.tallies(split), read)
+            .await
     }
 
     /// The first runs in an order: `read` gets one after another.
@@ -268,8 +282,9 @@ impl<'a> Groups<'a> {
             read_runs(batch, |run| read(sum, run));
             Ok(())
         };
-        self.execute(|asked| split.list(asked.units(&split)?, listing), read)
-            .await
+        let read_columns = split.read(self.runs);
+        let plan = |asked: &Asked| split.list(asked.units(&split)?, listing);
+        self.execute(&read_columns, plan, read).await
     }
 
     /// A page of runs, with these columns: `read` gets one after another.
@@ -291,8 +306,9 @@ impl<'a> Groups<'a> {
             read_runs(batch, |run| read(sum, run));
             Ok(())
         };
-        self.execute(|asked| split.page(asked.units(&split)?, page), read)
-            .await
+        let read_columns = split.read(self.runs);
+        let plan = |asked: &Asked| split.page(asked.units(&split)?, page);
+        self.execute(&read_columns, plan, read).await
     }
 
     /// The facets of each group. Those of a trace are its root's.
@@ -324,12 +340,32 @@ impl<'a> Groups<'a> {
             }
             Ok(())
         };
-        self.execute(|asked| split.facets(asked.units(&split)?), read)
-            .await
+        let read_columns = split.read(self.runs);
+        let plan = |asked: &Asked| split.facets(asked.units(&split)?);
+        self.execute(&read_columns, plan, read).await
     }
 
-    /// Executes a plan over the question's files, if there is one, and reads its rows.
+    /// Executes a plan over the question's files, if there is one, and reads its rows. It asks for these
+    /// columns of runs.
     pub(super) async fn execute<T: Default>(
+        &mut self,
+        columns: &[Column],
+        plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
+        read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
+    ) -> Result<T, Stop> {
+        self.use_below(columns).await?;
+        let answer = self.attempt(&plan, &read).await;
+        match answer {
+            Err(Stop::Failed(Error::Memory { .. })) if self.below.is_some() => {
+                // Joined, nothing of it need be held in memory.
+                self.below = None;
+                self.attempt(&plan, &read).await
+            }
+            answer => answer,
+        }
+    }
+
+    async fn attempt<T: Default>(
         &mut self,
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
@@ -341,6 +377,7 @@ impl<'a> Groups<'a> {
             parts,
             all,
             children,
+            below,
             filter,
             records,
             origins: _,
@@ -356,11 +393,51 @@ impl<'a> Groups<'a> {
                 window: &window,
                 all,
                 children,
+                below: below.as_ref(),
                 filter: filter.as_ref(),
                 records: records.as_ref(),
             })
         };
         question.step(plan, |_, sum, batch| read(sum, batch)).await
+    }
+
+    /// Adds up what children used where these columns ask for own usage, as far as there is memory for it.
+    async fn use_below(&mut self, columns: &[Column]) -> Result<(), Stop> {
+        let mut parts = self.parts.iter();
+        let usage = plan::usage_of(columns);
+        if usage.is_empty() || !parts.any(|part| part.kind == Kind::OwnUsage) {
+            return Ok(());
+        }
+        if self
+            .below
+            .as_ref()
+            .is_some_and(|below| below.usage == usage)
+        {
+            return Ok(());
+        }
+        self.below = None;
+        let memory = self.question.engine.reserve("what children used", 0)?;
+        let read = plan::of_children(&usage);
+        let children = &self.children;
+        let plan = |files: &Files| plan::children(files.runs(&read, children)?, &usage).map(Some);
+        let add = |_: &Files, below: &mut Below, batch: &RecordBatch| {
+            let n_bytes = below.size_with(batch);
+            memory.try_resize(n_bytes).map_err(failure)?;
+            below.add(batch).map_err(failure)?;
+            Ok(())
+        };
+        match self.question.step(plan, add).await {
+            Ok(sums) => {
+                self.below = Some(UsedBelow {
+                    usage,
+                    sums: Arc::new(sums),
+                    _memory: memory,
+                });
+                Ok(())
+            }
+            Err(Stop::Failed(Error::Memory { .. })) => Ok(()),
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Which runs there are.
@@ -385,6 +462,7 @@ pub(super) struct Asked<'a> {
     window: &'a Window,
     all: &'a Wanted,
     children: &'a Wanted,
+    below: Option<&'a UsedBelow>,
     filter: Option<&'a RunFilter>,
     records: Option<&'a BySubject>,
 }
@@ -437,8 +515,11 @@ impl Asked<'_> {
                 if is_joined || !self.filters.is_empty() {
                     add(&mut columns, &plan::TRACED);
                 }
-                let is_used = plan::tells_usage(&columns);
-                if is_used && units.kind == Kind::OwnUsage {
+                let usage = match units.kind {
+                    Kind::OwnUsage => plan::usage_of(&columns),
+                    _ => Vec::new(),
+                };
+                if !usage.is_empty() {
                     add(&mut columns, &[Column::Id]);
                 }
                 let kept = columns.clone();
@@ -457,13 +538,25 @@ impl Asked<'_> {
                     runs = filter.kept(runs)?;
                 }
                 // Filters speak of what a run carries, not of its own part.
-                if is_used && units.kind == Kind::OwnUsage {
-                    let children = self.files.runs(&plan::of_children(), self.children)?;
-                    runs = plan::own_usage(runs, children)?;
+                if !usage.is_empty() {
+                    runs = self.with_own_usage(runs, &usage)?;
                 }
                 split.runs(self.with_more(split, runs)?)
             }
         }
+    }
+
+    /// Runs with what they used themselves, in these columns.
+    fn with_own_usage(
+        &self,
+        runs: LogicalPlan,
+        usage: &[Column],
+    ) -> Result<LogicalPlan, DataFusionError> {
+        if let Some(below) = self.below.filter(|below| below.usage == usage) {
+            return plan::own_usage_above(runs, &below.sums, usage);
+        }
+        let children = self.files.runs(&plan::of_children(usage), self.children)?;
+        plan::own_usage(runs, children, usage)
     }
 
     /// The columns of roots that keys or a filter read.

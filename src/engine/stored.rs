@@ -230,7 +230,9 @@ impl Groups<'_> {
             plan::in_order(rows.collect::<Result<_, _>>()?, asked.columns.len())
         };
         let write = |written: &mut Written, rows: &RecordBatch| written.write(&schema, rows);
-        let written = self.execute(plan, write).await?;
+        let columns = splits.iter().flat_map(|(split, _)| split.read(self.runs()));
+        let columns: Vec<_> = columns.collect();
+        let written = self.execute(&columns, plan, write).await?;
         Ok(written.finish(&schema, &made)?)
     }
 

@@ -231,7 +231,7 @@ pub(crate) fn below_children(runs: LogicalPlan, children: LogicalPlan) -> Result
         .filter(traces::carries_usage())?
         .project(columns.into_iter().chain(copies))?
         .build()?;
-    let own = super::own_usage(runs, children)?;
+    let own = super::own_usage(runs, children, &USAGE)?;
     // What is below zero by itself is another finding.
     let negative = USAGE.map(|column| {
         let own = || ident(column.name());

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use datafusion::arrow::datatypes::DataType;
 use datafusion::common::{JoinType, Result, ScalarValue};
-use datafusion::functions::core::expr_fn::{coalesce, nullif};
+use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
@@ -17,7 +17,7 @@ use super::filter::trace_bits;
 use super::{measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, RunPage, Window};
 use crate::runs::{Column, functions};
-use crate::tally::{SUM, TallyColumn, exact_sum, part_udaf};
+use crate::tally::{SUM, TallyColumn, part_udaf};
 use crate::traces::{self, USAGE};
 
 /// How units are split, and what is tallied of each group.
@@ -699,64 +699,4 @@ pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<Logica
 pub(crate) fn built_from() -> Vec<Column> {
     let own = [Column::StartTime, Column::RunType];
     [traces::KEY.as_slice(), &own, &USAGE].concat()
-}
-
-/// Whether any of some columns tells what a run used.
-pub(crate) fn tells_usage(columns: &[Column]) -> bool {
-    columns.iter().any(|column| USAGE.contains(column))
-}
-
-/// The columns of runs that [`own_usage()`] reads of children.
-pub(crate) fn of_children() -> Vec<Column> {
-    [[Column::SessionId, Column::ParentRunId].as_slice(), &USAGE].concat()
-}
-
-/// Runs, which contain what their children used, with what they used themselves. They have their id.
-pub(crate) fn own_usage(runs: LogicalPlan, children: LogicalPlan) -> Result<LogicalPlan> {
-    const PARENT: &str = "@parent";
-    const ID: &str = "@id";
-    let bits = |id: Column| functions::run_bits(ident(Column::SessionId.name()), ident(id.name()));
-    let parent = || ident(Column::ParentRunId.name());
-    let below = |column: Column| format!("@below.{}", column.name());
-    let used = USAGE.map(|column| ident(column.name()).is_not_null());
-    let used = used
-        .into_iter()
-        .reduce(Expr::or)
-        .unwrap_or_else(|| lit(false));
-    let sums = USAGE.map(|column| {
-        let sum = exact_sum().call(vec![ident(column.name())]);
-        sum.alias(below(column))
-    });
-    let children = LogicalPlanBuilder::new(children)
-        .filter(
-            parent()
-                .is_not_null()
-                .and(parent().not_eq(lit("")))
-                .and(used),
-        )?
-        .aggregate([bits(Column::ParentRunId).alias(PARENT)], sums)?
-        .build()?;
-    let fields = runs.schema().fields().iter();
-    let names: Vec<String> = fields.map(|field| field.name().clone()).collect();
-    let own = names.iter().map(|name| {
-        let Some(column) = USAGE.iter().find(|column| column.name() == name) else {
-            return Ok(ident(name));
-        };
-        let (total, below) = (ident(name), ident(below(*column)));
-        let or_nothing = |value: Expr| coalesce(vec![cast(value, SUM), cast(lit(0_i64), SUM)]);
-        let own = or_nothing(total.clone()) - or_nothing(below.clone());
-        let is_any = total.is_not_null().or(below.is_not_null());
-        when(is_any, cast(own, SUM))
-            .end()
-            .map(|own| own.alias(name))
-    });
-    let own = own.collect::<Result<Vec<_>>>()?;
-    let columns = names.iter().map(ident);
-    let runs = LogicalPlanBuilder::new(runs)
-        .project(columns.chain([bits(Column::Id).alias(ID)]))?
-        .build()?;
-    LogicalPlanBuilder::new(children)
-        .join(runs, JoinType::Right, (vec![PARENT], vec![ID]), None)?
-        .project(own)?
-        .build()
 }

@@ -6,6 +6,8 @@
 //! bad value. They are plain
 //! registered functions: a plan that uses them can travel to another process by name.
 
+mod ids;
+
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -30,7 +32,6 @@ use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
 use serde_json::value::RawValue;
-use uuid::Uuid;
 
 use crate::error::quoted;
 use crate::tally::money;
@@ -119,7 +120,8 @@ pub(crate) fn id_bits(id: Expr) -> Expr {
     Kind::IdBits.udf().call(vec![id])
 }
 
-/// The same of a run within its project, so that the same id in two projects has others.
+/// The same of a run within its project, so that the same id in two projects has others; null where the id
+/// is empty.
 pub(crate) fn run_bits(project: Expr, id: Expr) -> Expr {
     Kind::RunBits.udf().call(vec![project, id])
 }
@@ -343,17 +345,30 @@ impl ScalarUDFImpl for RunFunction {
         })
     }
 
-    /// Texts of a member are found in the object that it is a member of, which is read once then.
-    fn simplify(&self, args: Vec<Expr>, _: &SimplifyContext) -> Result<ExprSimplifyResult> {
+    /// Texts of a member are found in the object that it is a member of, which is read once then; the bits
+    /// of an id are those of the text that it is read from.
+    fn simplify(&self, args: Vec<Expr>, context: &SimplifyContext) -> Result<ExprSimplifyResult> {
         let finds_texts = matches!(self.kind, Kind::PathText | Kind::FirstPathText);
+        let takes_ids = matches!(self.kind, Kind::IdBits | Kind::RunBits);
         match args.as_slice() {
             [json, below, names @ ..] if finds_texts && *below == itself() => {
-                let Some([json, member]) = member_arguments(json) else {
+                let Some([json, member]) = arguments_of(Kind::Member, json) else {
                     return Ok(ExprSimplifyResult::Original(args));
                 };
                 let args = [json, member].into_iter().chain(names).cloned();
                 let found = self.kind.udf().call(args.collect());
                 Ok(ExprSimplifyResult::Simplified(found))
+            }
+            [project @ .., id] if takes_ids => {
+                let Some([text, _]) = arguments_of(Kind::IdText, id) else {
+                    return Ok(ExprSimplifyResult::Original(args));
+                };
+                if context.get_data_type(text)? != DataType::Utf8View {
+                    return Ok(ExprSimplifyResult::Original(args));
+                }
+                let args = project.iter().chain([text]).cloned();
+                let bits = self.kind.udf().call(args.collect());
+                Ok(ExprSimplifyResult::Simplified(bits))
             }
             _ => Ok(ExprSimplifyResult::Original(args)),
         }
@@ -385,7 +400,7 @@ impl ScalarUDFImpl for RunFunction {
             }
             (Kind::IdBits, [ids]) => {
                 let ids = ids.to_array(args.number_rows)?;
-                return Ok(ColumnarValue::Array(Arc::new(bits_of_ids(&ids)?)));
+                return Ok(ColumnarValue::Array(Arc::new(ids::bits(&ids)?)));
             }
             (Kind::Digest, values) => {
                 let values = ColumnarValue::values_to_arrays(values)?;
@@ -410,7 +425,7 @@ impl ScalarUDFImpl for RunFunction {
             }
             Kind::PicoUsd => pico(&values, column)?,
             Kind::Whole => whole_numbers(&values, column)?,
-            Kind::IdText => ids(&values, column)?,
+            Kind::IdText => ids::texts(&values, column)?,
             Kind::Unread => return internal_err!("{column} is looked at, but was not read"),
             Kind::Needed if values.null_count() > 0 => {
                 return Err(bad(column, "a value", "none"));
@@ -424,7 +439,7 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::PicoEntries => values,
             Kind::RunBits => {
                 let ids = second.to_array(args.number_rows)?;
-                Arc::new(bits_of_runs(&values, &ids)?)
+                Arc::new(ids::bits_of_runs(&values, &ids)?)
             }
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
@@ -436,7 +451,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::TraceOf => Arc::new(
                 text(&values)?
                     .iter()
-                    .map(|order| order.and_then(first_id))
+                    .map(|order| order.and_then(ids::first_of))
                     .collect::<StringViewArray>(),
             ),
             Kind::LocalDay => local_days(&values, column)?,
@@ -447,15 +462,13 @@ impl ScalarUDFImpl for RunFunction {
     }
 }
 
-/// The arguments of [`member`], where an expression is that.
-fn member_arguments(expr: &Expr) -> Option<&[Expr; 2]> {
+/// The arguments of a function of two, where an expression is a call of it.
+fn arguments_of(kind: Kind, expr: &Expr) -> Option<&[Expr; 2]> {
     let Expr::ScalarFunction(ScalarFunction { func, args }) = expr else {
         return None;
     };
     let function: &RunFunction = func.inner().downcast_ref()?;
-    (function.kind == Kind::Member)
-        .then(|| args.as_array())
-        .flatten()
+    (function.kind == kind).then(|| args.as_array()).flatten()
 }
 
 /// The text that a literal argument is.
@@ -638,33 +651,6 @@ fn whole_float(number: f64) -> Option<i64> {
     (number.fract() == 0.0 && (-LIMIT..LIMIT).contains(&number)).then_some(number as i64)
 }
 
-/// Costs a copy of the views and no more where every id already is as it should be.
-fn ids(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
-    if let Some(bytes) = values.as_fixed_size_binary_opt() {
-        return Ok(Arc::new(
-            bytes
-                .iter()
-                .map(|id| id.map(|id| id_of_bytes(id, column)).transpose())
-                .collect::<Result<StringViewArray>>()?,
-        ));
-    }
-    let texts = match values.as_binary_view_opt() {
-        Some(bytes) => bytes
-            .iter()
-            .map(|id| id.map(|id| id_of_bytes(id, column)).transpose())
-            .collect::<Result<StringViewArray>>()?,
-        None => text(values)?,
-    };
-    if texts.iter().flatten().all(is_plain_id) {
-        return Ok(Arc::new(texts));
-    }
-    let mut builder = StringViewBuilder::with_capacity(texts.len());
-    for value in &texts {
-        builder.append_option(value.map(plain_id));
-    }
-    Ok(Arc::new(builder.finish()))
-}
-
 fn text_of_any(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
     match values.data_type() {
         kind if kind.is_nested() || matches!(kind, DataType::FixedSizeBinary(_)) => {
@@ -709,34 +695,6 @@ fn json_lists(values: &ArrayRef) -> Result<ArrayRef> {
     Ok(Arc::new(texts.collect::<StringViewArray>()))
 }
 
-fn bits_of_ids(ids: &ArrayRef) -> Result<Decimal128Array> {
-    let bits = text(ids)?.iter().map(|id| id.map(bits_of_id)).collect();
-    Ok(Decimal128Array::with_data_type(bits, BITS))
-}
-
-fn bits_of_id(id: &str) -> i128 {
-    let uuid =
-        Uuid::try_parse(id).unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, id.as_bytes()));
-    uuid.as_u128().cast_signed()
-}
-
-/// The bits of ids, mixed with those of their projects, of which neighbours mostly have the same.
-fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
-    let (projects, ids) = (text(projects)?, text(ids)?);
-    let mut last: Option<(&str, i128)> = None;
-    let runs = projects.iter().zip(&ids).map(|(project, id)| {
-        let (project, id) = (project.unwrap_or_default(), id?);
-        let mixed = match last {
-            Some((one, mixed)) if one == project => mixed,
-            _ => bits_of_id(project).rotate_left(1),
-        };
-        last = Some((project, mixed));
-        Some(bits_of_id(id) ^ mixed)
-    });
-    let bits = runs.collect();
-    Ok(Decimal128Array::with_data_type(bits, BITS))
-}
-
 /// An odd number with bits all over.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -774,27 +732,6 @@ fn apart(ups: &ArrayRef, downs: &ArrayRef) -> ArrayRef {
     Arc::new(apart.collect::<BooleanArray>())
 }
 
-/// Bytes are an id's text, or the 16 bytes of a UUID.
-fn id_of_bytes(bytes: &[u8], column: &str) -> Result<String> {
-    match (Uuid::from_slice(bytes), std::str::from_utf8(bytes)) {
-        (Ok(uuid), _) => Ok(uuid.as_hyphenated().to_string()),
-        (Err(_), Ok(text)) => Ok(text.to_owned()),
-        _ => Err(bad(
-            column,
-            "an id of 16 bytes, or text",
-            format!("{} bytes", bytes.len()),
-        )),
-    }
-}
-
-/// The id at the end of a dotted order's first segment.
-fn first_id(order: &str) -> Option<String> {
-    const ID_LENGTH: usize = 36;
-    let first = order.split('.').next()?;
-    let id = first.get(first.len().checked_sub(ID_LENGTH)?..)?;
-    Uuid::try_parse(id).ok().map(|id| id.to_string())
-}
-
 /// Consecutive times mostly share a day, so the bounds of the last one are kept.
 fn local_days(times: &ArrayRef, zone: &str) -> Result<ArrayRef> {
     let Ok(zone) = zone.parse::<Tz>() else {
@@ -818,20 +755,6 @@ fn local_days(times: &ArrayRef, zone: &str) -> Result<ArrayRef> {
         Some(number)
     });
     Ok(Arc::new(days.collect::<PrimitiveArray<Date32Type>>()))
-}
-
-fn is_plain_id(id: &str) -> bool {
-    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
-    id.len() == 36
-        && id.bytes().enumerate().all(|(index, byte)| match byte {
-            b'-' => HYPHENS.contains(&index),
-            _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f') && !HYPHENS.contains(&index),
-        })
-}
-
-fn plain_id(id: &str) -> String {
-    let bare = id.trim().trim_matches('"');
-    Uuid::try_parse(bare).map_or_else(|_| bare.to_owned(), |uuid| uuid.as_hyphenated().to_string())
 }
 
 fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {

@@ -1,11 +1,13 @@
 //! What is read of JSON texts, a column at a time: a member, the text at a path, the first text of several,
 //! the sum of some numbers.
 //!
-//! Each text is read in one pass, without a tree, and is nothing where it is not JSON as a whole. Text
+//! Each text is read in one pass, without a tree, and is nothing where it is not JSON as a whole; of one
+//! that is like another before it, only what differs. Text
 //! columns are views: rows that share one (a reader gives a dictionary so) are read once, and what is found
 //! is a view into the same bytes wherever it stands there as it is. Of several members of one name the last
 //! counts.
 
+mod alike;
 mod scan;
 #[cfg(test)]
 mod tests;
@@ -22,6 +24,7 @@ use datafusion::arrow::compute;
 use datafusion::common::{HashMap, Result, exec_datafusion_err, internal_datafusion_err};
 use serde_json::value::RawValue;
 
+use alike::Alike;
 pub(crate) use scan::{Scanner, plain_length};
 
 /// The members of a JSON object, each as its text; a text that is none has no members.
@@ -43,9 +46,9 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
 pub(super) fn members(jsons: &StringViewArray, name: &str) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
         let names = [name];
-        let mut scanner = Scanner::new(None, &names);
+        let mut texts_alike = Alike::new(None, &names);
         texts(jsons, |json| {
-            let member = *scanner.find(json)?.first()?;
+            let member = *texts_alike.find(json)?.first()?;
             member.map(Cow::Borrowed)
         })
     })
@@ -61,8 +64,8 @@ pub(super) fn texts_at(
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
         let steps = steps(path);
-        let mut scanner = Scanner::new(below, &steps);
-        texts(jsons, |json| scalar_at(scanner.find(json)?, path))
+        let mut texts_alike = Alike::new(below, &steps);
+        texts(jsons, |json| scalar_at(texts_alike.find(json)?, path))
     })
 }
 
@@ -73,9 +76,9 @@ pub(super) fn first_texts(
     names: &[&str],
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
-        let mut scanner = Scanner::new(below, names);
+        let mut texts_alike = Alike::new(below, names);
         texts(jsons, |json| {
-            let mut members = scanner.find(json)?.iter();
+            let mut members = texts_alike.find(json)?.iter();
             members.find_map(|member| scalar((*member)?))
         })
     })

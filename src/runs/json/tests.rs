@@ -380,6 +380,74 @@ proptest! {
     }
 }
 
+/// What may stand in the place of a value: values, and what is none.
+const FILLINGS: [&str; 24] = [
+    r#""""#,
+    r#""x""#,
+    r#""a text that is longer than what is looked at at a time""#,
+    r#""a text that is longer than what is looked at at another time""#,
+    r#""a text of more than the sixty-four bytes that short ones have, and then some more of it""#,
+    r#""é""#,
+    r#""è""#,
+    r#""a\"b""#,
+    r#""a\\""#,
+    r#""a":"#,
+    r#""a"#,
+    "\"\n\"",
+    "1",
+    "12",
+    "1.25",
+    "-1.5e+3",
+    "10E2",
+    "01",
+    "1.",
+    "-",
+    "true",
+    "null",
+    r#"{"a": 1}"#,
+    "",
+];
+
+proptest! {
+    #[test]
+    fn alike_is_what_differs_in_values_alone(
+        rows in vec((vec(select(FILLINGS.to_vec()), 4), any::<Index>(), 0..9_usize), 1..40),
+    ) {
+        let fill = |(values, at, n_lost): &(Vec<&str>, Index, usize)| {
+            let mut json = format!(
+                r#"{{"a": {}, "b": {{"c": {}, "a": [{}, 1], "b": "x"}}, "c": {}, "b.b": "é"}}"#,
+                values[0], values[1], values[2], values[3],
+            );
+            if *n_lost == 8 {
+                let char = json.char_indices().nth(at.index(json.chars().count()));
+                json.remove(char.unwrap().0);
+            }
+            json
+        };
+        let texts: Vec<String> = rows.iter().map(fill).collect();
+        let trees: Vec<Option<Value>> = texts.iter().map(|json| serde_json::from_str(json).ok()).collect();
+        let jsons: StringViewArray = texts.iter().map(Some).collect();
+        for path in ["a", "b.c", "c", "b.b", "b"] {
+            let found = texts_at(&jsons, None, path).unwrap();
+            let expected = trees.iter().map(|tree| naive(tree.as_ref()?, path));
+            prop_assert_eq!(found.as_string_view(), &expected.collect::<StringViewArray>());
+        }
+        let found = first_texts(&jsons, Some("b"), &["a", "c"]).unwrap();
+        let expected = trees.iter().map(|tree| {
+            let inner = tree.as_ref()?.get("b")?;
+            ["a", "c"].iter().find_map(|name| naive_scalar(inner.get(name)?))
+        });
+        prop_assert_eq!(found.as_string_view(), &expected.collect::<StringViewArray>());
+        let found = members(&jsons, "b").unwrap();
+        let expected = texts.iter().zip(&trees).map(|(json, tree)| {
+            tree.as_ref()?;
+            let mut scanner = Scanner::new(None, &["b"]);
+            scanner.find(json)?.first().copied().flatten().map(str::to_owned)
+        });
+        prop_assert_eq!(found.as_string_view(), &expected.collect::<StringViewArray>());
+    }
+}
+
 #[test]
 fn texts_are_plain_up_to_the_first_special_byte() {
     for length in 0..200 {

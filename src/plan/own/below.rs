@@ -1,0 +1,402 @@
+//! What the children of each run used, added up: a hash table in memory, by the bits of runs.
+//!
+//! Nearly all sums fit into 64 bits; those that do not lie apart. Rows of a batch are looked up together:
+//! first all places are touched that they will look at, so that the memory is waited for once and not for
+//! each of them.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hint::black_box;
+use std::sync::Arc;
+
+use datafusion::arrow::array::{Array, AsArray, Decimal128Array, Int64Array, RecordBatch};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use datafusion::common::{Result, internal_err, resources_datafusion_err};
+use datafusion::logical_expr::{
+    ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+};
+
+use crate::tally::SUM;
+
+/// Words before the sums of a row: the bits of the run.
+const N_KEY: usize = 2;
+/// The sum of no values.
+const NOTHING: i64 = i64::MIN;
+/// A sum that lies apart.
+const APART: i64 = i64::MIN + 1;
+/// An odd number with bits all over.
+const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// The sums of what children used, a row a parent.
+#[derive(Debug)]
+pub(crate) struct Below {
+    /// Sums a row.
+    n_columns: usize,
+    /// What hashes depend on, another in each process.
+    seed: u64,
+    /// A row's number, from 1, below the upper half of its hash; 0 where there is none. A power of two.
+    slots: Vec<u64>,
+    rows: Vec<i64>,
+    /// Sums beyond 64 bits, by their place in the rows.
+    apart: HashMap<usize, i128>,
+}
+
+impl Default for Below {
+    fn default() -> Self {
+        Self {
+            n_columns: 0,
+            seed: RandomState::new().hash_one(0),
+            slots: Vec::new(),
+            rows: Vec::new(),
+            apart: HashMap::new(),
+        }
+    }
+}
+
+/// A run that is looked for.
+#[derive(Clone, Copy)]
+struct Wanted {
+    key: [i64; N_KEY],
+    hash: u64,
+}
+
+impl Below {
+    /// Bytes on the heap once a batch is added.
+    pub(crate) fn size_with(&self, batch: &RecordBatch) -> usize {
+        let n_rows = self.n_rows() + batch.num_rows();
+        let n_slots = n_slots(n_rows).max(self.slots.len());
+        let n_old = self.slots.len() % n_slots.max(1);
+        let n_words = n_rows * (N_KEY + batch.num_columns().saturating_sub(1));
+        size_of::<u64>() * (n_slots + n_old + n_words.max(self.rows.capacity()))
+    }
+
+    /// Adds what children used: the bits of their parent, then a column for each sum.
+    pub(crate) fn add(&mut self, batch: &RecordBatch) -> Result<()> {
+        let [parents, usage @ ..] = batch.columns() else {
+            return internal_err!("children without a parent");
+        };
+        self.n_columns = usage.len();
+        let parents = parents.as_primitive::<Decimal128Type>();
+        let usage: Vec<&Int64Array> = usage.iter().map(AsArray::as_primitive).collect();
+        let used = (0..batch.num_rows())
+            .filter(|row| parents.is_valid(*row) && usage.iter().any(|used| used.is_valid(*row)));
+        let used: Vec<usize> = used.collect();
+        self.make_room(used.len())?;
+        let wanted = used.iter().map(|row| self.wanted(parents.value(*row)));
+        let wanted: Vec<Wanted> = wanted.collect();
+        self.touch(&wanted);
+        for (row, wanted) in used.into_iter().zip(wanted) {
+            let start = self.start_or_new(wanted);
+            for (column, used) in usage.iter().enumerate() {
+                if used.is_valid(row) {
+                    self.add_to(start + N_KEY + column, used.value(row));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What runs used themselves: what they carry but for their children's. Neither gives nothing.
+    fn own(&self, runs: &Decimal128Array, carried: &Int64Array, column: usize) -> Decimal128Array {
+        let wanted = runs.values().iter().map(|bits| self.wanted(*bits));
+        let wanted: Vec<Wanted> = wanted.collect();
+        self.touch(&wanted);
+        let own = wanted.into_iter().enumerate().map(|(row, wanted)| {
+            let carried = carried
+                .is_valid(row)
+                .then(|| i128::from(carried.value(row)));
+            let start = runs.is_valid(row).then(|| self.start(wanted)).flatten();
+            match start.and_then(|start| self.sum(start + N_KEY + column)) {
+                Some(below) => Some(carried.unwrap_or(0) - below),
+                None => carried,
+            }
+        });
+        own.collect::<Decimal128Array>().with_data_type(SUM)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.rows.len() / (N_KEY + self.n_columns)
+    }
+
+    fn wanted(&self, bits: i128) -> Wanted {
+        let [upper, lower] = [bits >> 64, bits].map(low_half);
+        let product = u128::from(lower ^ self.seed) * u128::from(upper ^ MIX);
+        let [high, low] = [product >> 64, product].map(|half| low_half(half.cast_signed()));
+        Wanted {
+            key: [upper, lower].map(u64::cast_signed),
+            hash: high ^ low,
+        }
+    }
+
+    /// Makes room for so many more rows.
+    fn make_room(&mut self, n_more: usize) -> Result<()> {
+        let n_rows = self.n_rows() + n_more;
+        if u32::try_from(n_rows).is_err() {
+            return Err(resources_datafusion_err!(
+                "{n_rows} runs that have children"
+            ));
+        }
+        let n_slots = n_slots(n_rows);
+        if n_slots <= self.slots.len() {
+            return Ok(());
+        }
+        self.slots = vec![0; n_slots];
+        for number in 0..self.n_rows() {
+            let start = number * (N_KEY + self.n_columns);
+            let key = self.rows.get(start..).and_then(|row| row.first_chunk());
+            let [upper, lower] = key.copied().unwrap_or_default();
+            let bits = i128::from(upper) << 64 | i128::from(lower.cast_unsigned());
+            self.enter(self.wanted(bits).hash, number);
+        }
+        Ok(())
+    }
+
+    /// Looks at all places where these are looked for first.
+    fn touch(&self, wanted: &[Wanted]) {
+        let slot = |wanted: &Wanted| self.slots.get(self.place(wanted.hash)).copied();
+        let slots: Vec<u64> = wanted.iter().map(|one| slot(one).unwrap_or(0)).collect();
+        let rows = slots.iter().zip(wanted).map(|(slot, wanted)| {
+            let start = if is_tagged(*slot, wanted.hash) {
+                self.start_in(*slot)
+            } else {
+                0
+            };
+            self.rows.get(start).copied().unwrap_or(0)
+        });
+        black_box(rows.fold(0, |all, one| all ^ one));
+    }
+
+    fn place(&self, hash: u64) -> usize {
+        to_index(hash) & self.slots.len().wrapping_sub(1)
+    }
+
+    /// Where the row begins that a slot holds.
+    fn start_in(&self, slot: u64) -> usize {
+        let number = to_index(slot & u64::from(u32::MAX)).wrapping_sub(1);
+        number.wrapping_mul(N_KEY + self.n_columns)
+    }
+
+    /// Where the row of a run begins.
+    fn start(&self, wanted: Wanted) -> Option<usize> {
+        let mut place = self.place(wanted.hash);
+        loop {
+            let slot = *self.slots.get(place)?;
+            if slot == 0 {
+                return None;
+            }
+            if is_tagged(slot, wanted.hash) {
+                let start = self.start_in(slot);
+                if self.rows.get(start..)?.starts_with(&wanted.key) {
+                    return Some(start);
+                }
+            }
+            place = (place + 1) % self.slots.len();
+        }
+    }
+
+    /// The same, of a row that is made where there is none. There is room for it.
+    fn start_or_new(&mut self, wanted: Wanted) -> usize {
+        if let Some(start) = self.start(wanted) {
+            return start;
+        }
+        let start = self.rows.len();
+        self.enter(wanted.hash, self.n_rows());
+        self.rows.extend(wanted.key);
+        self.rows.resize(start + N_KEY + self.n_columns, NOTHING);
+        start
+    }
+
+    /// Enters the row of a number at the next free slot.
+    fn enter(&mut self, hash: u64, number: usize) {
+        let tag = hash & !u64::from(u32::MAX);
+        let first = self.place(hash);
+        let (before, from) = self.slots.split_at_mut(first);
+        let mut slots = from.iter_mut().chain(before);
+        if let Some(free) = slots.find(|slot| **slot == 0) {
+            *free = tag | (number as u64 + 1);
+        }
+    }
+
+    fn add_to(&mut self, place: usize, value: i64) {
+        let Some(sum) = self.rows.get_mut(place) else {
+            return;
+        };
+        let before = match *sum {
+            NOTHING => Some(0),
+            APART => None,
+            sum => Some(sum),
+        };
+        let after = before.and_then(|before| before.checked_add(value));
+        if let Some(after) = after.filter(|after| *after > APART) {
+            *sum = after;
+            return;
+        }
+        *sum = APART;
+        let apart = self.apart.entry(place).or_insert(0);
+        // So many values of 64 bits that this passes 127 no table has room for.
+        *apart += i128::from(before.unwrap_or(0)) + i128::from(value);
+    }
+
+    fn sum(&self, place: usize) -> Option<i128> {
+        match *self.rows.get(place)? {
+            NOTHING => None,
+            APART => self.apart.get(&place).copied(),
+            sum => Some(i128::from(sum)),
+        }
+    }
+}
+
+/// As many slots as so many rows need, of which a quarter or more are free.
+fn n_slots(n_rows: usize) -> usize {
+    (n_rows + n_rows / 3 + 1).next_power_of_two()
+}
+
+/// Whether a slot holds a row, and the upper half of this hash with it.
+fn is_tagged(slot: u64, hash: u64) -> bool {
+    slot != 0 && (slot ^ hash) >> 32 == 0
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+#[expect(clippy::cast_sign_loss, reason = "bits are meant")]
+const fn low_half(bits: i128) -> u64 {
+    bits as u64
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "any part will do")]
+const fn to_index(bits: u64) -> usize {
+    bits as usize
+}
+
+/// What a run used itself, of what it carries in the column of a number.
+pub(super) fn own(below: &Arc<Below>, bits: Expr, carried: Expr, column: usize) -> Expr {
+    let types = vec![DataType::Decimal128(38, 0), DataType::Int64];
+    let function = OwnUsage {
+        below: Arc::clone(below),
+        column,
+        signature: Signature::exact(types, Volatility::Immutable),
+    };
+    Arc::new(ScalarUDF::new_from_impl(function)).call(vec![bits, carried])
+}
+
+#[derive(Debug)]
+struct OwnUsage {
+    below: Arc<Below>,
+    column: usize,
+    signature: Signature,
+}
+
+impl PartialEq for OwnUsage {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.below, &other.below) && self.column == other.column
+    }
+}
+
+impl Eq for OwnUsage {}
+
+impl Hash for OwnUsage {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.below).hash(state);
+        self.column.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for OwnUsage {
+    fn name(&self) -> &'static str {
+        "own_usage"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
+        Ok(SUM)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [bits, carried] = args.args.as_slice() else {
+            return internal_err!("own_usage takes a run and what it carries");
+        };
+        let bits = bits.to_array(args.number_rows)?;
+        let carried = carried.to_array(args.number_rows)?;
+        let own = self.below.own(
+            bits.as_primitive::<Decimal128Type>(),
+            carried.as_primitive::<Int64Type>(),
+            self.column,
+        );
+        Ok(ColumnarValue::Array(Arc::new(own)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use datafusion::arrow::array::ArrayRef;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn runs(ids: impl IntoIterator<Item = Option<i128>>) -> Decimal128Array {
+        let ids: Decimal128Array = ids.into_iter().collect();
+        ids.with_data_type(DataType::Decimal128(38, 0))
+    }
+
+    proptest! {
+        #[test]
+        fn own_usage_is_what_is_carried_without_the_childrens(
+            batches in vec(vec((
+                prop::option::of(0..300_i128),
+                prop::option::of(-9..9_i64),
+                prop::option::of(prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX)]),
+            ), 0..400), 0..5),
+            carried in prop::option::of(any::<i64>()),
+        ) {
+            // Neighbours differ in either half.
+            let bits = |id: i128| if id % 2 == 0 { id << 80 } else { -id };
+            let mut below = Below::default();
+            let mut sums: [BTreeMap<i128, i128>; 2] = Default::default();
+            for rows in &batches {
+                let parents = runs(rows.iter().map(|(parent, ..)| parent.map(bits)));
+                let of = |column: usize| {
+                    let used = rows.iter().map(move |(_, a, b)| [*a, *b][column]);
+                    Arc::new(used.collect::<Int64Array>()) as ArrayRef
+                };
+                let columns = [("p", Arc::new(parents) as ArrayRef), ("a", of(0)), ("b", of(1))];
+                let batch = RecordBatch::try_from_iter_with_nullable(
+                    columns.map(|(name, array)| (name, array, true)),
+                );
+                let batch = batch.unwrap();
+                let size = below.size_with(&batch);
+                below.add(&batch).unwrap();
+                prop_assert!(size_of::<u64>() * (below.slots.len() + below.rows.len()) <= size);
+                for (parent, a, b) in rows {
+                    for (sums, used) in sums.iter_mut().zip([a, b]) {
+                        if let (Some(parent), Some(used)) = (parent, used) {
+                            *sums.entry(*parent).or_default() += i128::from(*used);
+                        }
+                    }
+                }
+            }
+            let ids = (0..310).map(Some).chain([None]);
+            let all = runs(ids.clone().map(|id| id.map(bits)));
+            let all_carried: Int64Array = ids.clone().map(|_| carried).collect();
+            for (column, sums) in sums.iter().enumerate() {
+                if below.n_columns == 0 {
+                    continue;
+                }
+                let own = below.own(&all, &all_carried, column);
+                let expected = ids.clone().map(|id| {
+                    let carried = carried.map(i128::from);
+                    match id.and_then(|id| sums.get(&id)) {
+                        Some(below) => Some(carried.unwrap_or(0) - below),
+                        None => carried,
+                    }
+                });
+                prop_assert_eq!(own.iter().collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Ids, a column at a time: as text, and as 128 bits.
+//!
+//! An id's text is that of a UUID in lower case with hyphens, or whatever else it is, without spaces and
+//! quotes around it. Nearly all are such UUIDs already, which is told and read many bytes at a time.
+
+use std::sync::Arc;
+
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, StringViewArray, StringViewBuilder,
+};
+use datafusion::common::Result;
+use uuid::Uuid;
+
+use super::{BITS, bad, text};
+
+/// The characters of a UUID.
+const LENGTH: usize = 36;
+
+/// Costs a copy of the views and no more where every id already is as it should be.
+pub(super) fn texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
+    if let Some(bytes) = values.as_fixed_size_binary_opt() {
+        return Ok(Arc::new(
+            bytes
+                .iter()
+                .map(|id| id.map(|id| of_bytes(id, column)).transpose())
+                .collect::<Result<StringViewArray>>()?,
+        ));
+    }
+    let texts = match values.as_binary_view_opt() {
+        Some(bytes) => bytes
+            .iter()
+            .map(|id| id.map(|id| of_bytes(id, column)).transpose())
+            .collect::<Result<StringViewArray>>()?,
+        None => text(values)?,
+    };
+    if texts.iter().flatten().all(|id| plain(id).is_some()) {
+        return Ok(Arc::new(texts));
+    }
+    let mut builder = StringViewBuilder::with_capacity(texts.len());
+    for value in &texts {
+        builder.append_option(value.map(of_text));
+    }
+    Ok(Arc::new(builder.finish()))
+}
+
+/// The bits of ids.
+pub(super) fn bits(ids: &ArrayRef) -> Result<Decimal128Array> {
+    let bits = text(ids)?.iter().map(|id| id.map(bits_of)).collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
+}
+
+/// The bits of ids, mixed with those of their projects, of which neighbours mostly have the same; none of
+/// an empty id.
+pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
+    let (projects, ids) = (text(projects)?, text(ids)?);
+    let mut last: Option<(&str, i128)> = None;
+    let runs = projects.iter().zip(&ids).map(|(project, id)| {
+        let (project, id) = (project.unwrap_or_default(), id?);
+        let bits = match plain(id) {
+            Some(digits) => bits_of_plain(digits),
+            None if bare(id).is_empty() => return None,
+            None => bits_of(id),
+        };
+        let mixed = match last {
+            Some((one, mixed)) if one == project => mixed,
+            _ => bits_of(project).rotate_left(1),
+        };
+        last = Some((project, mixed));
+        Some(bits ^ mixed)
+    });
+    let bits = runs.collect();
+    Ok(Decimal128Array::with_data_type(bits, BITS))
+}
+
+/// The id at the end of a dotted order's first segment.
+pub(super) fn first_of(order: &str) -> Option<String> {
+    let first = order.split('.').next()?;
+    let id = first.get(first.len().checked_sub(LENGTH)?..)?;
+    Uuid::try_parse(id).ok().map(|id| id.to_string())
+}
+
+/// Bytes are an id's text, or the 16 bytes of a UUID.
+fn of_bytes(bytes: &[u8], column: &str) -> Result<String> {
+    match (Uuid::from_slice(bytes), std::str::from_utf8(bytes)) {
+        (Ok(uuid), _) => Ok(uuid.as_hyphenated().to_string()),
+        (Err(_), Ok(text)) => Ok(text.to_owned()),
+        _ => Err(bad(
+            column,
+            "an id of 16 bytes, or text",
+            format!("{} bytes", bytes.len()),
+        )),
+    }
+}
+
+fn of_text(id: &str) -> String {
+    let bare = bare(id);
+    Uuid::try_parse(bare).map_or_else(|_| bare.to_owned(), |uuid| uuid.as_hyphenated().to_string())
+}
+
+fn bare(id: &str) -> &str {
+    id.trim().trim_matches('"')
+}
+
+fn bits_of(id: &str) -> i128 {
+    if let Some(digits) = plain(id) {
+        return bits_of_plain(digits);
+    }
+    let bare = bare(id);
+    let uuid = Uuid::try_parse(bare)
+        .unwrap_or_else(|_| Uuid::new_v5(&Uuid::NAMESPACE_URL, bare.as_bytes()));
+    uuid.as_u128().cast_signed()
+}
+
+/// The characters of an id that is a UUID in lower case with hyphens.
+#[inline]
+fn plain(id: &str) -> Option<&[u8; LENGTH]> {
+    const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    let id: &[u8; LENGTH] = id.as_bytes().as_array()?;
+    // Without an early end, so that it takes many at a time.
+    let n_digits = id.iter().fold(0_u8, |n, byte| {
+        n + u8::from(byte.is_ascii_digit() | matches!(byte, b'a'..=b'f'))
+    });
+    let is_plain = usize::from(n_digits) + HYPHENS.len() == LENGTH;
+    (is_plain && HYPHENS.iter().all(|at| id.get(*at) == Some(&b'-'))).then_some(id)
+}
+
+/// The number of 32 hexadecimal digits that stand between hyphens, eight at a time.
+#[inline]
+fn bits_of_plain(id: &[u8; LENGTH]) -> i128 {
+    let four = |at: usize| {
+        let digits = id.get(at..).and_then(|rest| rest.first_chunk());
+        u64::from(u32::from_be_bytes(digits.copied().unwrap_or_default()))
+    };
+    let words = [(0, 4), (9, 14), (19, 24), (28, 32)];
+    words.iter().fold(0, |bits, (high, low)| {
+        bits << 32 | i128::from(number(four(*high) << 32 | four(*low)))
+    })
+}
+
+/// The number of eight hexadecimal digits, the first of which is the uppermost byte.
+#[inline]
+const fn number(digits: u64) -> u32 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    // Letters have bit 6, and begin with one.
+    let halves = (digits & (ONES * 0xf)) + 9 * (digits >> 6 & ONES);
+    let bytes = (halves | halves >> 4) & 0x00ff_00ff_00ff_00ff;
+    let pairs = (bytes | bytes >> 8) & 0x0000_ffff_0000_ffff;
+    #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+    let number = (pairs | pairs >> 16) as u32;
+    number
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bits_of_run(project: &str, id: &str) -> Option<i128> {
+        let array = |text: &str| Arc::new(StringViewArray::from(vec![text])) as ArrayRef;
+        let bits = bits_of_runs(&array(project), &array(id)).unwrap();
+        bits.iter().next().unwrap()
+    }
+
+    #[test]
+    fn an_id_has_the_bits_of_its_text_however_it_is_written() {
+        let plain = "0188aa3e-c5b4-7d10-9f00-00000000beef";
+        for written in [
+            "0188AA3E-C5B4-7D10-9F00-00000000BEEF",
+            "0188aa3ec5b47d109f0000000000beef",
+            "{0188aa3e-c5b4-7d10-9f00-00000000beef}",
+            " \"0188aa3e-c5b4-7d10-9f00-00000000beef\"",
+        ] {
+            assert_eq!(of_text(written), plain);
+            assert_eq!(bits_of(written), bits_of(plain));
+            assert_eq!(bits_of_run("p", written), bits_of_run("p", plain));
+            assert_ne!(bits_of_run("q", written), bits_of_run("p", plain));
+        }
+        for id in ["run 7", "0188aa3e-c5b4-7d10-9f00-00000000bee", "-"] {
+            assert_eq!(bits_of(&format!(" {id} ")), bits_of(id));
+            assert_ne!(bits_of(id), bits_of("another"));
+        }
+        assert_eq!(bits_of_run("p", " \"\" "), None);
+    }
+
+    proptest! {
+        #[test]
+        fn uuids_are_read_as_they_are_by_their_crate(bits: u128, at in 0..LENGTH, byte in 0..128_u8) {
+            let uuid = Uuid::from_u128(bits);
+            let mut text = uuid.as_hyphenated().to_string();
+            prop_assert_eq!(plain(&text).map(bits_of_plain), Some(bits.cast_signed()));
+            text.replace_range(at..=at, &char::from(byte).to_string());
+            let read = Uuid::try_parse(&text).ok();
+            let is_plain = read.is_some_and(|read| read.as_hyphenated().to_string() == text);
+            prop_assert_eq!(plain(&text).is_some(), is_plain, "{}", text);
+            if let Some(digits) = plain(&text) {
+                let bits = read.map(|read| read.as_u128().cast_signed());
+                prop_assert_eq!(Some(bits_of_plain(digits)), bits);
+            }
+        }
+    }
+}
