@@ -155,7 +155,7 @@ impl Part {
         }
         reader.read(text, |run| match run {
             Ok(run) => {
-                self.rows.add(&run);
+                self.rows.add(run);
                 Ok(())
             }
             Err(Wrong {
