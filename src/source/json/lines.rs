@@ -185,3 +185,94 @@ fn whole(bytes: &[u8], last: usize, is_last: bool) -> usize {
         None => memchr::memrchr(b'\n', bytes).map_or(0, |end| end + 1),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// What is read of a text, a stretch after the other, each in pieces.
+    fn pieces(text: &[u8], begin: u64, sizes: Sizes) -> Vec<(u64, Vec<u8>)> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(text).unwrap();
+        let lines = Lines {
+            sizes,
+            ..Lines::new(&file, begin..text.len() as u64, |_| true)
+        };
+        let mut window = Window::default();
+        let mut pieces = Vec::new();
+        for stretch in lines.stretches() {
+            let read = lines.read(stretch.clone(), &mut window, |at, bytes| {
+                assert!(at >= stretch.start && at < stretch.end);
+                pieces.push((at, bytes.to_owned()));
+                Ok::<_, Broken>(0)
+            });
+            read.unwrap();
+        }
+        pieces
+    }
+
+    #[test]
+    fn stretches_hold_each_line_once_and_whole() {
+        let long = "x".repeat(40);
+        let texts = [
+            String::new(),
+            "\n".to_owned(),
+            "\n\n\n".to_owned(),
+            "a".to_owned(),
+            "a\nbc\n\ndef\nghij".to_owned(),
+            format!("a\n{long}\nb\n"),
+            format!("{long}\n{long}"),
+            format!("abc\nd\n{long}"),
+        ];
+        for text in texts {
+            for (stretch, piece, rest) in (1..20)
+                .flat_map(|stretch| [1, 2, 3, 7, 50].map(|piece| (stretch, piece)))
+                .flat_map(|(stretch, piece)| [1, 5].map(|rest| (stretch, piece, rest)))
+            {
+                let sizes = Sizes {
+                    stretch,
+                    piece,
+                    rest,
+                };
+                for begin in [0, text.len().min(2)] {
+                    let mut at = begin;
+                    for (offset, bytes) in pieces(text.as_bytes(), begin as u64, sizes) {
+                        assert_eq!(offset, at as u64, "{text:?} {sizes:?}");
+                        at += bytes.len();
+                        assert!(bytes.ends_with(b"\n") || at == text.len());
+                        assert_eq!(bytes, &text.as_bytes()[at - bytes.len()..at]);
+                    }
+                    assert_eq!(at, text.len(), "{text:?} {sizes:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_nobody_waits_for_is_not_read_on() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"a\nb\n").unwrap();
+        let lines = Lines::new(&file, 0..4, |_| false);
+        let read = lines.read(0..4, &mut Window::default(), |_, _| Ok::<_, Broken>(1));
+        assert!(matches!(read, Err(Broken::Io(_))));
+    }
+
+    #[test]
+    fn a_file_that_became_shorter_ends_early() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"a\nb").unwrap();
+        let lines = Lines::new(&file, 0..100, |_| true);
+        let mut n_bytes = 0;
+        for stretch in lines.stretches() {
+            let read = lines.read(stretch, &mut Window::default(), |_, bytes| {
+                n_bytes += bytes.len();
+                Ok::<_, Broken>(1)
+            });
+            read.unwrap();
+        }
+        assert_eq!(n_bytes, 3);
+    }
+}
