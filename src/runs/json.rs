@@ -25,7 +25,7 @@ use datafusion::common::{HashMap, Result, exec_datafusion_err, internal_datafusi
 use serde_json::value::RawValue;
 
 use alike::Alike;
-pub(crate) use scan::{Scanner, plain_length};
+pub(crate) use scan::{Member, Scanner, plain_length};
 
 /// The members of a JSON object, each as its text; a text that is none has no members.
 pub(crate) fn object(json: &str) -> BTreeMap<Cow<'_, str>, &RawValue> {

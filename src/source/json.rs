@@ -6,33 +6,39 @@
 //! everything else reads as it reads those. Blocks are read by one thread, taken apart by several and put
 //! together in their order, so that the table does not depend on how many there are.
 
+mod aligned;
 mod blocks;
+mod lines;
+mod order;
+mod part;
 mod run;
 mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufReader, Cursor, Read};
+use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::SystemTime;
-
-use datafusion::parquet::arrow::arrow_writer::ArrowColumnChunk;
-use datafusion::parquet::errors::ParquetError;
 
 use super::format;
 use super::listing::{self, Form, Listed};
 use crate::error::{Error, Result, SkippedFile};
 use crate::runs::Column;
+use aligned::Aligned;
 use blocks::{BLOCK_BYTES, Block, Blocks, Broken, Cut, Fault};
-use run::{COLUMNS, N_SMALL_COLUMNS, Reader};
-use table::{Encoder, Rows, Table};
+use lines::{Lines, Window};
+use order::in_order;
+use part::{Encoded, Part, Stop, Sum};
+use run::{COLUMNS, N_SMALL_COLUMNS};
 
 /// Files of fewer bytes are read by one thread each, several at a time.
 const SMALL_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
+/// Streams are read by so many bytes.
+const READ_BYTES: usize = 256 << 10;
 
 /// What Parquet begins with.
 const PARQUET: &[u8] = b"PAR1";
@@ -373,33 +379,8 @@ impl<R: Read> Read for Counting<'_, R> {
     }
 }
 
-/// What became of a block.
-struct Encoded {
-    n_lines: u64,
-    columns: Option<Vec<ArrowColumnChunk>>,
-    n_rows: usize,
-    present: u64,
-    n_left_out: u64,
-    first_left_out: Option<Fault>,
-    passed_over: BTreeSet<String>,
-}
-
 /// What is said of a file that is named itself.
 const FIGURES: &str = "expected runs, found figures that were computed of runs";
-
-/// Why a table was not made.
-enum Stop {
-    /// The first value is one of figures.
-    Figures,
-    Broken(Broken),
-    Table(ParquetError),
-}
-
-impl From<ParquetError> for Stop {
-    fn from(error: ParquetError) -> Self {
-        Self::Table(error)
-    }
-}
 
 impl Job {
     fn run(
@@ -409,11 +390,14 @@ impl Job {
         is_awaited: &AtomicBool,
     ) -> Result<Option<Spooled>> {
         let unreadable = |error: io::Error| self.bad(format!("it cannot be read: {error}"));
-        let input: Box<dyn Read + Send> = match self.form {
-            Form::Stream => Box::new(io::stdin()),
-            _ => Box::new(File::open(&self.canonical).map_err(unreadable)?),
+        let file = match self.form {
+            Form::Stream => None,
+            _ => Some(File::open(&self.canonical).map_err(unreadable)?),
         };
-        let mut input = input;
+        let mut input: Box<dyn Read + Send + '_> = match &file {
+            Some(file) => Box::new(file),
+            None => Box::new(io::stdin()),
+        };
         let mut first = Vec::new();
         let n_first = PARQUET.len() as u64;
         let begin = input.by_ref().take(n_first).read_to_end(&mut first);
@@ -422,32 +406,29 @@ impl Job {
         if first.starts_with(PARQUET) {
             return Err(self.bad("Parquet is read from files only, JSON was expected".to_owned()));
         }
-        let input = Cursor::new(first).chain(input);
-        let counting = |input| {
-            let counting = Counting {
-                input,
-                n_bytes: &reading.n_bytes,
-                is_awaited,
-            };
-            BufReader::with_capacity(1 << 18, counting)
+        let counting = Counting {
+            input: Cursor::new(first).chain(input),
+            n_bytes: &reading.n_bytes,
+            is_awaited,
         };
+        let input = Aligned::new(counting, READ_BYTES);
         let input: Box<dyn Read + Send + '_> = match packing {
-            // Counted by blocks, so that they are read without a detour.
             Packing::None => Box::new(input),
-            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(counting(input))),
-            Packing::Zstd => {
-                Box::new(zstd::Decoder::with_buffer(counting(input)).map_err(unreadable)?)
-            }
-        };
-        let has_read = |n_bytes: usize| {
-            if packing == Packing::None {
-                reading.n_bytes.fetch_add(n_bytes as u64, Ordering::Relaxed);
-            }
-            is_awaited.load(Ordering::Relaxed)
+            Packing::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(input)),
+            Packing::Zstd => Box::new(zstd::Decoder::with_buffer(input).map_err(unreadable)?),
         };
         let mut sum = Sum::default();
-        let blocks = Blocks::new(input, BLOCK_BYTES, has_read);
-        let made = self.make(blocks, reading, n_threads, &mut sum);
+        let made = match &file {
+            Some(file) if packing == Packing::None => lines_of(file, reading, is_awaited),
+            _ => Ok(None),
+        };
+        let made = made.map_err(Stop::Broken).and_then(|lines| {
+            let input = lines.map_or_else(
+                || Input::Stream(Blocks::new(input, BLOCK_BYTES)),
+                Input::Lines,
+            );
+            self.make(input, reading, n_threads, &mut sum)
+        });
         if let Err(Stop::Figures) = made
             && self.form == Form::Json
         {
@@ -510,28 +491,77 @@ impl Job {
         }
     }
 
-    /// Makes the table of a stream.
+    /// Makes the table of what is read.
     fn make(
         &self,
-        mut blocks: Blocks<impl Read + Send, impl Fn(usize) -> bool + Send>,
+        input: Input<impl Read + Send, impl Fn(u64) -> bool + Sync>,
         reading: &Reading,
         n_threads: usize,
         sum: &mut Sum,
     ) -> std::result::Result<(), Stop> {
         let (mut table, encoder) = table::create(&self.table, self.n_columns)?;
-        let encode = |block: &Block| encoded(block, self.n_columns, reading.skips, &encoder);
-        if n_threads < 2 {
-            while let Some(block) = blocks.next().map_err(Stop::Broken)? {
-                sum.add(&block, encode(&block)?, &mut table)?;
+        let part = || Part::new(self.n_columns, reading.skips);
+        let mut add = |done: Encoded| {
+            if let Some(columns) = done.columns {
+                table.append(columns)?;
             }
-        } else {
-            in_parallel(blocks, n_threads, &encode, &mut |block, done| {
-                sum.add(&block, done, &mut table)
-            })?;
+            sum.add(done.sum);
+            Ok(())
+        };
+        match input {
+            Input::Stream(mut blocks) => {
+                let next = || Ok(blocks.next()?);
+                let read = |(): &mut (), block: Block| {
+                    let mut part = part();
+                    part.read(&block.bytes, block.offset, &block.cut)?;
+                    part.encode(&encoder)
+                };
+                in_order(n_threads, next, &read, &mut add)?;
+            }
+            Input::Lines(lines) => {
+                let mut stretches = lines.stretches();
+                let read = |window: &mut Window, stretch| {
+                    let mut part = part();
+                    lines.read(stretch, window, |at, bytes| {
+                        part.read(bytes, at, &Cut::Lines)
+                    })?;
+                    part.encode(&encoder)
+                };
+                in_order(n_threads, || Ok(stretches.next()), &read, &mut add)?;
+            }
         }
         table.close()?;
         Ok(())
     }
+}
+
+/// What values are read from.
+enum Input<'a, R, H> {
+    Stream(Blocks<R>),
+    Lines(Lines<'a, H>),
+}
+
+/// A file as lines, where it is one and has a value a line.
+fn lines_of<'a>(
+    file: &'a File,
+    reading: &'a Reading,
+    is_awaited: &'a AtomicBool,
+) -> std::result::Result<Option<Lines<'a, impl Fn(u64) -> bool + Sync + 'a>>, Broken> {
+    let known = file.metadata().map_err(Broken::Io)?;
+    if !known.is_file() {
+        return Ok(None);
+    }
+    let mut again = file;
+    again.rewind().map_err(Broken::Io)?;
+    let first = Blocks::new(file, BLOCK_BYTES).first_line()?;
+    again
+        .seek(SeekFrom::Start(PARQUET.len() as u64))
+        .map_err(Broken::Io)?;
+    let has_read = |n_bytes: u64| {
+        reading.n_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+        is_awaited.load(Ordering::Relaxed)
+    };
+    Ok(first.map(|begin| Lines::new(file, begin..known.len(), has_read)))
 }
 
 /// The path that a place of an unpacked stream has in words.
@@ -546,194 +576,4 @@ fn told(fault: &Fault, packing: Packing) -> String {
         _ => " of what is packed in it",
     };
     format!("line {line}, byte {offset}{unpacked}: {problem}")
-}
-
-/// What was put into a table.
-#[derive(Default)]
-struct Sum {
-    n_lines: u64,
-    n_rows: usize,
-    n_bytes: u64,
-    present: u64,
-    n_left_out: u64,
-    first_left_out: Option<Fault>,
-    passed_over: BTreeSet<String>,
-}
-
-impl Sum {
-    /// A fault of the next block, with the number of its line in the stream.
-    fn placed(&self, fault: Fault) -> Fault {
-        Fault {
-            line: self.n_lines + fault.line,
-            ..fault
-        }
-    }
-
-    fn add(
-        &mut self,
-        block: &Block,
-        done: Encoded,
-        table: &mut Table,
-    ) -> std::result::Result<(), Stop> {
-        if let Some(columns) = done.columns {
-            table.append(columns)?;
-        }
-        self.n_rows += done.n_rows;
-        self.n_bytes += block.bytes.len() as u64;
-        self.present |= done.present;
-        self.n_left_out += done.n_left_out;
-        let first = done.first_left_out.map(|fault| self.placed(fault));
-        self.first_left_out = self.first_left_out.take().or(first);
-        self.n_lines += done.n_lines;
-        self.passed_over.extend(done.passed_over);
-        Ok(())
-    }
-}
-
-/// Reads blocks, encodes several at a time, and hands them over in their order.
-fn in_parallel(
-    mut blocks: Blocks<impl Read + Send, impl Fn(usize) -> bool + Send>,
-    n_threads: usize,
-    encode: &(impl Fn(&Block) -> std::result::Result<Encoded, Stop> + Sync),
-    add: &mut impl FnMut(Block, Encoded) -> std::result::Result<(), Stop>,
-) -> std::result::Result<(), Stop> {
-    type Numbered<T> = (usize, T);
-    type Done = std::result::Result<(Block, Encoded), Stop>;
-    // A block is read only where one was handed over before, so that few are there at a time.
-    let n_there = n_threads + 1;
-    let (allow, allowed): (SyncSender<()>, Receiver<()>) = sync_channel(2 * n_there);
-    let (give, given): (SyncSender<Numbered<Block>>, _) = sync_channel(n_there);
-    let (finish, finished): (SyncSender<Numbered<Done>>, _) = sync_channel(2 * n_there);
-    for _ in 0..n_there {
-        // There is room, and somebody who will take it.
-        let _ = allow.send(());
-    }
-    let given = Arc::new(Mutex::new(given));
-    thread::scope(|scope| {
-        let finish_reader = finish.clone();
-        scope.spawn(move || {
-            let mut number = 0;
-            while allowed.recv().is_ok() {
-                let sent = match blocks.next() {
-                    Ok(None) => break,
-                    Ok(Some(block)) => give.send((number, block)).is_ok(),
-                    Err(broken) => {
-                        // Nobody may wait any more.
-                        let _ = finish_reader.send((number, Err(Stop::Broken(broken))));
-                        false
-                    }
-                };
-                if !sent {
-                    break;
-                }
-                number += 1;
-            }
-        });
-        for _ in 0..n_threads {
-            let (given, finish) = (Arc::clone(&given), finish.clone());
-            scope.spawn(move || {
-                loop {
-                    let next = given.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((number, block)) = next else { break };
-                    let done = encode(&block).map(|encoded| (block, encoded));
-                    if finish.send((number, done)).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-        drop((finish, given));
-        let mut waiting: BTreeMap<usize, Done> = BTreeMap::new();
-        let mut next = 0;
-        let mut outcome = Ok(());
-        'all: for (number, done) in &finished {
-            waiting.insert(number, done);
-            while let Some(done) = waiting.remove(&next) {
-                next += 1;
-                outcome = done.and_then(|(block, encoded)| add(block, encoded));
-                if outcome.is_err() {
-                    break 'all;
-                }
-                let _ = allow.send(());
-            }
-        }
-        // Whoever still waits to hand something over ends.
-        drop((finished, allow));
-        outcome
-    })
-}
-
-/// Reads the runs of a block.
-fn encoded(
-    block: &Block,
-    n_columns: usize,
-    skips: bool,
-    encoder: &Encoder,
-) -> std::result::Result<Encoded, Stop> {
-    // After the mark that a text may begin with.
-    let begins = block.offset <= 3;
-    let mut rows = Rows::new(n_columns);
-    let mut reader = Reader::new(n_columns);
-    let (mut n_lines, mut n_left_out) = (0, 0);
-    let mut first_left_out: Option<Fault> = None;
-    let mut leave_out = |at: usize, problem: String| {
-        let is_first = first_left_out.is_none();
-        if is_first || !skips {
-            let fault = block.fault(at, problem);
-            if !skips {
-                return Err(Stop::Broken(Broken::Fault(fault)));
-            }
-            first_left_out = Some(fault);
-        }
-        n_left_out += 1;
-        Ok(())
-    };
-    let mut read = |begin: usize, end: usize| {
-        let text =
-            match simdutf8::compat::from_utf8(block.bytes.get(begin..end).unwrap_or_default()) {
-                Ok(text) => text,
-                Err(error) => {
-                    let at = begin + error.valid_up_to();
-                    return leave_out(at, "no text: its bytes are no UTF-8".to_owned());
-                }
-            };
-        if text.trim_ascii().is_empty() {
-            return Ok(());
-        }
-        reader.read(text, |run| match run {
-            Ok(run) => {
-                rows.add(&run);
-                Ok(())
-            }
-            Err(wrong) if wrong.is_figures && begins && rows.n == 0 => Err(Stop::Figures),
-            Err(wrong) => leave_out(begin + wrong.at, wrong.problem),
-        })
-    };
-    match &block.cut {
-        Cut::Values(ranges) => {
-            for range in ranges {
-                read(range.start, range.end)?;
-            }
-            n_lines = blocks::n_lines(&block.bytes);
-        }
-        Cut::Lines => {
-            let mut begin = 0;
-            for end in memchr::memchr_iter(b'\n', &block.bytes) {
-                read(begin, end)?;
-                begin = end + 1;
-                n_lines += 1;
-            }
-            read(begin, block.bytes.len())?;
-        }
-    }
-    let (n_rows, present) = (rows.n, rows.present);
-    Ok(Encoded {
-        n_lines,
-        columns: encoder.encode(rows)?,
-        n_rows,
-        present,
-        n_left_out,
-        first_left_out,
-        passed_over: reader.passed_over,
-    })
 }

@@ -105,6 +105,9 @@ fn exact_pico(v: f64) -> Result<Option<i64>, MoneyError> {
 /// [`MoneyError::NotANumber`] (also for the empty text), [`MoneyError::Infinite`] for "inf" and
 /// "infinity" in any case, [`MoneyError::OutOfRange`].
 pub fn pico_from_text(text: &str) -> Result<Option<i64>, MoneyError> {
+    if let Some(pico) = pico_of_plain(text.as_bytes()) {
+        return Ok(Some(pico));
+    }
     let text = text.trim();
     let (negative, unsigned) = split_sign(text);
     if unsigned.eq_ignore_ascii_case("nan") {
@@ -123,6 +126,25 @@ pub fn pico_from_text(text: &str) -> Result<Option<i64>, MoneyError> {
         .and_then(|magnitude| signed(negative, magnitude))
         .map(Some)
         .ok_or_else(|| out_of_range(text))
+}
+
+/// Reads the usual form sooner: digits, or digits about a point, at most six before it and twelve after.
+fn pico_of_plain(text: &[u8]) -> Option<i64> {
+    const WHOLE_MAX: usize = 6;
+    let n_whole = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let (whole, rest) = text.split_at_checked(n_whole)?;
+    let fraction = match rest {
+        [] => rest,
+        [b'.', fraction @ ..] if !fraction.is_empty() => fraction,
+        _ => return None,
+    };
+    let n_missing = (SCALE as usize).checked_sub(fraction.len())?;
+    if !(1..=WHOLE_MAX).contains(&whole.len()) || !fraction.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let digits = whole.iter().chain(fraction);
+    let number = digits.fold(0, |number, digit| 10 * number + i64::from(digit - b'0'));
+    (0..n_missing).try_fold(number, |number, _| number.checked_mul(10))
 }
 
 /// Whole pico-dollars of `mantissa · 10^-scale` dollars, rounded half to even.

@@ -411,6 +411,40 @@ fn a_large_file_is_read_in_its_order() {
     }
 }
 
+/// Its line is counted from the file's begin, wherever the reading of it began.
+#[test]
+fn a_fault_far_into_a_file_is_told_with_its_place() {
+    const N_LINES: usize = 20_000;
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("runs.jsonl");
+    let run = dump::text(&some_runs(1), &Dump::default());
+    let line = run.trim().replacen(
+        '{',
+        &format!("{{\"inputs\": {{\"text\": \"{}\"}}, ", "é ".repeat(400)),
+        1,
+    ) + "\n";
+    let mut text = line.repeat(N_LINES);
+    assert!(text.len() > 20 << 20);
+    text.push_str("x\n");
+    text.push_str(&line);
+    fs::write(&path, text).unwrap();
+    for threads in [1, 3] {
+        let limits = Limits {
+            threads: std::num::NonZeroUsize::new(threads),
+            ..Limits::default()
+        };
+        let (options, request) = (SourceOptions::default(), Request::default());
+        let answer = ask(&path, &limits, &[], &options, &request, CostFormat::String);
+        let problem = answer.unwrap_err().to_string();
+        let place = format!(
+            "line {}, byte {}: no JSON",
+            N_LINES + 1,
+            N_LINES * line.len()
+        );
+        assert!(problem.contains(&place), "{problem}");
+    }
+}
+
 /// What is said of a file that is not in order, a row a kind.
 #[test]
 #[expect(clippy::too_many_lines, reason = "a row a kind")]

@@ -8,6 +8,14 @@ const N_PASSED: usize = 4;
 /// Texts are short up to so many bytes.
 const N_SHORT: usize = 64;
 
+/// The value of a member.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) json: &'a str,
+    /// It is a text without escapes.
+    pub(crate) is_plain: bool,
+}
+
 /// Reads texts one after the other, and finds the same members in each.
 #[derive(Debug)]
 pub(crate) struct Scanner<'n, 'a> {
@@ -52,13 +60,12 @@ impl<'n, 'a> Scanner<'n, 'a> {
         Some(&self.found)
     }
 
-    /// Hands over the number of each member of an object, its name, and the text of its value, which is one
-    /// JSON text; no name where it is that of the member of this number in the object before, as it mostly
+    /// Hands over the number of each member of an object, its name, and its value, which is one JSON text; no name where it is that of the member of this number in the object before, as it mostly
     /// is. `visit` may have seen some where the text as a whole is no object after all.
     pub(crate) fn members(
         &mut self,
         json: &'a str,
-        mut visit: impl FnMut(usize, Option<&Name<'a>>, &'a str),
+        mut visit: impl FnMut(usize, Option<&Name<'a>>, Member<'a>),
     ) -> Option<()> {
         self.begin(json);
         self.byte_is(b'{')?;
@@ -79,12 +86,18 @@ impl<'n, 'a> Scanner<'n, 'a> {
                 let head = rest.get(..self.at - begin)?;
                 self.space();
                 let start = self.at;
-                self.value()?;
+                let is_plain = if self.takes(b'"') {
+                    self.string()?
+                } else {
+                    self.value()?;
+                    false
+                };
                 if name.is_some() {
                     self.heads.resize(self.heads.len().max(number + 1), &[]);
                     *self.heads.get_mut(number)? = head;
                 }
-                visit(number, name.as_ref(), json.get(start..self.at)?);
+                let json = json.get(start..self.at)?;
+                visit(number, name.as_ref(), Member { json, is_plain });
                 self.space();
                 match self.next()? {
                     b',' => self.space(),

@@ -154,7 +154,7 @@ fn windows(
         let is_wanted = |row: &u32| match share {
             0 => false,
             1 => *row < 3,
-            2 => row.wrapping_mul(2_654_435_761) % 4 == 0,
+            2 => row.wrapping_mul(2_654_435_761).is_multiple_of(4),
             _ => true,
         };
         let rows = (0..u32::try_from(end - start).unwrap()).filter(is_wanted);
@@ -177,9 +177,10 @@ proptest! {
         shares in proptest::collection::vec(0..5_u8, 1..6),
         n_windows in 1..5_usize,
     ) {
-        let numbers: Vec<Option<u64>> = match is_optional {
-            true => numbers,
-            false => numbers.iter().map(|number| Some(number.unwrap_or(7))).collect(),
+        let numbers: Vec<Option<u64>> = if is_optional {
+            numbers
+        } else {
+            numbers.iter().map(|number| Some(number.unwrap_or(7))).collect()
         };
         let columns = columns(&numbers);
         let fields = |kind: fn(&(ArrayRef, DataType)) -> DataType| {

@@ -55,14 +55,18 @@ pub(super) enum Broken {
     Fault(Fault),
 }
 
-impl Block {
-    /// What is wrong at a byte of the block.
-    pub(super) fn fault(&self, at: usize, problem: String) -> Fault {
-        fault(&self.bytes, self.offset, at, problem)
-    }
+/// A value begins, after so many lines, that is too large.
+pub(super) fn too_large(offset: u64, n_lines: u64) -> Broken {
+    let most = VALUE_BYTES_MAX >> 20;
+    Broken::Fault(Fault {
+        offset,
+        line: 1 + n_lines,
+        problem: format!("a value of more than {most} MiB"),
+    })
 }
 
-fn fault(bytes: &[u8], offset: u64, at: usize, problem: String) -> Fault {
+/// What is wrong at a byte of some that follow each other, of which the first is at `offset`.
+pub(super) fn fault(bytes: &[u8], offset: u64, at: usize, problem: String) -> Fault {
     let before = bytes.get(..at).unwrap_or(bytes);
     Fault {
         offset: offset + before.len() as u64,
@@ -76,10 +80,8 @@ pub(super) fn n_lines(bytes: &[u8]) -> u64 {
 }
 
 /// A stream, cut into blocks.
-pub(super) struct Blocks<R, H> {
+pub(super) struct Blocks<R> {
     input: R,
-    /// Told how many bytes were read; whether to go on.
-    has_read: H,
     is_over: bool,
     /// What was read and is in no block yet, and where in the stream that begins.
     pending: Vec<u8>,
@@ -100,11 +102,10 @@ pub(super) fn interrupted() -> io::Error {
     io::Error::other("interrupted")
 }
 
-impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
-    pub(super) fn new(input: R, block_bytes: usize, has_read: H) -> Self {
+impl<R: Read> Blocks<R> {
+    pub(super) fn new(input: R, block_bytes: usize) -> Self {
         Self {
             input,
-            has_read,
             is_over: false,
             pending: Vec::new(),
             offset: 0,
@@ -113,11 +114,22 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
         }
     }
 
-    /// The next block; none at the end.
-    pub(super) fn next(&mut self) -> Result<Option<Block>, Broken> {
+    /// Where the first line begins, where there is a value a line.
+    pub(super) fn first_line(&mut self) -> Result<Option<u64>, Broken> {
+        self.know_form()?;
+        Ok(matches!(self.form, Form::Lines).then_some(self.offset))
+    }
+
+    fn know_form(&mut self) -> Result<(), Broken> {
         if matches!(self.form, Form::Unknown) {
             self.form = self.find_form()?;
         }
+        Ok(())
+    }
+
+    /// The next block; none at the end.
+    pub(super) fn next(&mut self) -> Result<Option<Block>, Broken> {
+        self.know_form()?;
         match self.form {
             Form::Values(_) => self.next_values(),
             Form::Lines | Form::Unknown => self.next_lines(),
@@ -132,9 +144,6 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
             let mut input = self.input.by_ref().take(wanted as u64);
             let n_read = input.read_to_end(&mut self.pending).map_err(Broken::Io)?;
             self.is_over = n_read < wanted;
-            if !(self.has_read)(n_read) {
-                return Err(Broken::Io(interrupted()));
-            }
         }
         Ok(())
     }
@@ -142,8 +151,7 @@ impl<R: Read, H: Fn(usize) -> bool> Blocks<R, H> {
     /// Reads more, as what is pending holds no whole value.
     fn fill_more(&mut self) -> Result<(), Broken> {
         if self.pending.len() > VALUE_BYTES_MAX {
-            let most = VALUE_BYTES_MAX >> 20;
-            return Err(self.broken(0, format!("a value of more than {most} MiB")));
+            return Err(too_large(self.offset, 0));
         }
         let more = 2 * self.pending.len().max(self.block_bytes / 2 + 1);
         self.fill(more.min(VALUE_BYTES_MAX + 1))
@@ -609,7 +617,7 @@ mod tests {
 
     /// The values of a stream, and why it ended early.
     fn values(bytes: &[u8], block_bytes: usize) -> (Vec<String>, Option<Fault>) {
-        let mut blocks = Blocks::new(bytes, block_bytes, |_| true);
+        let mut blocks = Blocks::new(bytes, block_bytes);
         let mut values = Vec::new();
         let (mut n_bytes, mut n_lines_before) = (0, 0);
         loop {

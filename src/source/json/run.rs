@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::error::quoted;
 use crate::runs::functions::{A_COST, A_WHOLE_NUMBER, whole_number};
-use crate::runs::json::{Scanner, object};
+use crate::runs::json::{Member, Scanner, object};
 use crate::tally::money;
 use crate::time::parse_time;
 
@@ -201,6 +201,8 @@ pub(super) struct Wrong {
 pub(super) struct Reader<'a> {
     scanner: Scanner<'static, 'a>,
     n_columns: usize,
+    /// The run that was read last.
+    run: Run<'a>,
     /// What is yet to be read of a value, the next last.
     open: Vec<Open<'a>>,
     /// The runs of the value that have children.
@@ -229,7 +231,9 @@ struct Lineage<'a> {
 
 /// A run's members as they stand.
 struct Members<'a> {
-    columns: [Option<&'a str>; N_COLUMNS],
+    columns: [Option<Member<'a>>; N_COLUMNS],
+    /// A bit for each column that is there.
+    present: u64,
     project: Option<&'a str>,
     page: Option<&'a str>,
     metadata: Option<&'a str>,
@@ -245,6 +249,10 @@ impl<'a> Reader<'a> {
         Self {
             scanner: Scanner::new(None, &[]),
             n_columns,
+            run: Run {
+                values: [const { Value::None }; N_COLUMNS],
+                present: 0,
+            },
             open: Vec::new(),
             parents: Vec::new(),
             places: Vec::new(),
@@ -256,7 +264,7 @@ impl<'a> Reader<'a> {
     pub(super) fn read<E>(
         &mut self,
         value: &'a str,
-        mut each: impl FnMut(Result<Run<'a>, Wrong>) -> Result<(), E>,
+        mut each: impl FnMut(Result<&Run<'a>, Wrong>) -> Result<(), E>,
     ) -> Result<(), E> {
         self.parents.clear();
         self.open.clear();
@@ -267,8 +275,8 @@ impl<'a> Reader<'a> {
         });
         while let Some(part) = self.open.pop() {
             match self.part(part) {
-                Ok(None) => {}
-                Ok(Some(run)) => each(Ok(run))?,
+                Ok(false) => {}
+                Ok(true) => each(Ok(&self.run))?,
                 Err(wrong) => each(Err(Wrong {
                     at: wrong.at + (part.json.as_ptr().addr() - value.as_ptr().addr()),
                     ..wrong
@@ -278,8 +286,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a run, or opens what a list or page holds.
-    fn part(&mut self, part: Open<'a>) -> Result<Option<Run<'a>>, Wrong> {
+    /// Reads a run, or opens what a list or page holds; whether it was a run.
+    fn part(&mut self, part: Open<'a>) -> Result<bool, Wrong> {
         let Open {
             json,
             parent,
@@ -292,7 +300,7 @@ impl<'a> Reader<'a> {
         }
         if json.starts_with('[') {
             self.open_all(json, parent, depth + 1)?;
-            return Ok(None);
+            return Ok(false);
         }
         if !json.starts_with('{') {
             let found = match malformed(json) {
@@ -318,7 +326,7 @@ impl<'a> Reader<'a> {
             }
             match places.get(number) {
                 Some(Ok(place)) => members.add(*place, value),
-                Some(Err(name)) if names_all && !says_nothing(value) => {
+                Some(Err(name)) if names_all && !says_nothing(value.json) => {
                     passed_over.insert(name.clone());
                 }
                 _ => {}
@@ -329,7 +337,7 @@ impl<'a> Reader<'a> {
         }
         if let (None, Some(runs), None) = (members.value(START), members.runs, members.figures) {
             self.open_all(runs, parent, depth + 1)?;
-            return Ok(None);
+            return Ok(false);
         }
         if members.figures.is_some() {
             let problem = "expected a run, found figures that were computed of runs".to_owned();
@@ -339,14 +347,15 @@ impl<'a> Reader<'a> {
             });
         }
         let lineage = parent.and_then(|parent| self.parents.get(parent));
-        let run = members.run(self.n_columns, lineage)?;
+        let run = &mut self.run;
+        members.run(self.n_columns, lineage, run)?;
         self.passed_over.extend(passed_over);
         if let Some(children) = members.children.filter(|json| json.starts_with('[')) {
             let parent = self.parents.len();
             self.parents.push(run.lineage());
             self.open_all(children, Some(parent), depth + 1)?;
         }
-        Ok(Some(run))
+        Ok(true)
     }
 
     fn open_all(
@@ -379,6 +388,7 @@ impl Default for Members<'_> {
     fn default() -> Self {
         Self {
             columns: [None; N_COLUMNS],
+            present: 0,
             project: None,
             page: None,
             metadata: None,
@@ -391,26 +401,32 @@ impl Default for Members<'_> {
 }
 
 impl<'a> Members<'a> {
-    fn add(&mut self, place: Place, value: &'a str) {
+    #[inline]
+    fn add(&mut self, place: Place, value: Member<'a>) {
+        let json = value.json;
         let member = match place {
-            Place::Column(column) => match self.columns.get_mut(column) {
-                None => return,
-                Some(member) => member,
-            },
+            Place::Column(column) => {
+                if let Some(member) = self.columns.get_mut(column) {
+                    *member = Some(value);
+                    self.present |= 1 << column;
+                }
+                return;
+            }
             Place::Project => &mut self.project,
             Place::Page => &mut self.page,
             Place::Metadata => &mut self.metadata,
             Place::Thread => &mut self.thread,
             Place::Children => &mut self.children,
-            Place::Runs if value.starts_with('[') => &mut self.runs,
+            Place::Runs if json.starts_with('[') => &mut self.runs,
             Place::Runs => return,
             Place::Figures => &mut self.figures,
         };
-        *member = Some(value);
+        *member = Some(json);
     }
 
     fn value(&self, column: usize) -> Option<&'a str> {
-        self.columns.get(column).copied().flatten()
+        let member = self.columns.get(column).copied().flatten();
+        member.map(|member| member.json)
     }
 
     /// Whether its place in its trace is told by other members than the long path there.
@@ -419,24 +435,23 @@ impl<'a> Members<'a> {
         self.value(TRACE).is_some() && (is_root || self.value(PARENT).is_some())
     }
 
-    fn run(&self, n_columns: usize, parent: Option<&Lineage<'a>>) -> Result<Run<'a>, Wrong> {
-        let mut run = Run {
-            values: [const { Value::None }; N_COLUMNS],
-            present: 0,
-        };
+    /// Makes a run of them, in the place of another.
+    fn run(
+        &self,
+        n_columns: usize,
+        parent: Option<&Lineage<'a>>,
+        run: &mut Run<'a>,
+    ) -> Result<(), Wrong> {
+        run.present = self.present;
+        let is_passed_over =
+            |column: usize| column == ORDER && n_columns == N_FIGURES && self.is_placed();
         let columns = COLUMNS.iter().zip(&self.columns).zip(&mut run.values);
-        for (bit, (((name, kind), member), value)) in columns.enumerate() {
-            let Some(json) = member else { continue };
-            run.present |= 1 << bit;
-            if bit >= n_columns || (bit == ORDER && n_columns == N_FIGURES && self.is_placed()) {
-                continue;
-            }
-            *value = read(*kind, json).map_err(|(expected, found)| {
-                wrong(format!(
-                    "{name}: expected {expected}, found {}",
-                    quoted(found)
-                ))
-            })?;
+        for (column, (((name, kind), member), value)) in columns.take(n_columns).enumerate() {
+            *value = match member {
+                Some(member) if !is_passed_over(column) => read(*kind, *member)
+                    .map_err(|(expected, found)| not_read(name, expected, found))?,
+                _ => Value::None,
+            };
         }
         if run.values[START].is_none() {
             let names: Vec<&str> = COLUMNS
@@ -478,7 +493,7 @@ impl<'a> Members<'a> {
                 run.add_metadata(self.metadata, self.thread);
             }
         }
-        Ok(run)
+        Ok(())
     }
 }
 
@@ -543,13 +558,19 @@ fn wrong(problem: String) -> Wrong {
     }
 }
 
+fn not_read(name: &str, expected: &str, found: &str) -> Wrong {
+    wrong(format!(
+        "{name}: expected {expected}, found {}",
+        quoted(found)
+    ))
+}
+
 fn id_of<'a>(name: &str, json: &'a str) -> Result<Value<'a>, Wrong> {
-    read(Kind::Id, json).map_err(|(expected, found)| {
-        wrong(format!(
-            "{name}: expected {expected}, found {}",
-            quoted(found)
-        ))
-    })
+    let id = Member {
+        json,
+        is_plain: false,
+    };
+    read(Kind::Id, id).map_err(|(expected, found)| not_read(name, expected, found))
 }
 
 /// The tenant in the path of a run's page: `/o/TENANT/projects/p/PROJECT/r/RUN`.
@@ -560,8 +581,13 @@ fn tenant_of(json: &str) -> Option<Uuid> {
 }
 
 /// What a member's JSON says; else what was expected, and what was found.
-fn read(kind: Kind, json: &str) -> Result<Value<'_>, (&'static str, &str)> {
-    let Some(text) = text(json) else {
+fn read(kind: Kind, member: Member<'_>) -> Result<Value<'_>, (&'static str, &str)> {
+    let Member { json, is_plain } = member;
+    let said = match json.get(1..json.len().saturating_sub(1)) {
+        Some(text) if is_plain => Some(Cow::Borrowed(text)),
+        _ => text(json),
+    };
+    let Some(text) = said else {
         return Ok(Value::None);
     };
     let is_nested = json.starts_with(['{', '[']);
