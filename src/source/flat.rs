@@ -104,6 +104,27 @@ impl FlatSource {
         columns
     }
 
+    /// The parts of the condition that look at the number of a row, or those that do not.
+    fn parts(&self, of_row: bool) -> Vec<Arc<dyn PhysicalExpr>> {
+        let row = self.schema.table_schema().fields().len() - 1;
+        let is_of_row = |part: &Arc<dyn PhysicalExpr>| {
+            let mut columns = collect_columns(part).into_iter();
+            columns.any(|column| column.index() == row)
+        };
+        let parts = self.condition.iter().flat_map(split_conjunction);
+        let parts = parts.filter(|part| is_of_row(part) == of_row);
+        parts.cloned().collect()
+    }
+
+    /// A reader that leaves out what statistics prove not to be wanted: they know no number of a row.
+    fn pruning(&self, reader: ParquetSource) -> ParquetSource {
+        let parts = self.parts(false);
+        if parts.is_empty() {
+            return reader;
+        }
+        reader.with_predicate(conjunction(parts))
+    }
+
     /// What to do with files of which only some pages are read.
     fn after(&self, config: &FileScanConfig) -> EngineResult<(Arc<dyn FileSource>, After)> {
         let read = self.read();
@@ -114,17 +135,7 @@ impl FlatSource {
         } else {
             &self.unnumbered
         };
-        // The number of a row is in no statistics.
-        let of_row = |part: &Arc<dyn PhysicalExpr>| {
-            let mut columns = collect_columns(part).into_iter();
-            columns.any(|column| column.index() == row)
-        };
-        let parts = self.condition.iter().flat_map(split_conjunction);
-        let parts: Vec<_> = parts.filter(|part| !of_row(part)).cloned().collect();
-        let reader = match parts.as_slice() {
-            [] => reader.clone(),
-            _ => reader.clone().with_predicate(conjunction(parts)),
-        };
+        let reader = self.pruning(reader.clone());
         let reader = reader.with_batch_size(self.batch_rows);
         let given = reader.table_schema().table_schema();
         let columns = ProjectionExprs::from_indices(&read, given);
@@ -262,11 +273,10 @@ impl FileSource for FlatSource {
         "parquet"
     }
 
-    fn fmt_extra(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.condition {
-            Some(condition) => write!(f, ", predicate={condition}"),
-            None => Ok(()),
-        }
+    fn fmt_extra(&self, kind: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.pruning(self.unnumbered.clone()).fmt_extra(kind, f)?;
+        let of_row = self.parts(true);
+        of_row.iter().try_for_each(|part| write!(f, ", row={part}"))
     }
 
     fn try_pushdown_projection(
