@@ -120,7 +120,8 @@ fn with_bits(runs: LogicalPlan) -> Result<LogicalPlan> {
         .build()
 }
 
-fn columns(runs: &LogicalPlan) -> Vec<String> {
-    let fields = runs.schema().fields().iter();
+/// The names of a plan's columns.
+pub(super) fn columns(plan: &LogicalPlan) -> Vec<String> {
+    let fields = plan.schema().fields().iter();
     fields.map(|field| field.name().clone()).collect()
 }

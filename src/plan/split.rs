@@ -14,6 +14,7 @@ use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::filter::trace_bits;
+use super::own::columns;
 use super::{measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, RunPage, Window};
 use crate::runs::{Column, functions};
@@ -671,12 +672,8 @@ pub(crate) fn failed_traces(runs: LogicalPlan) -> Result<LogicalPlan> {
 /// Runs with the facts of their traces, if there are any, beside their own columns.
 pub(crate) fn with_facts(runs: LogicalPlan, facts: LogicalPlan) -> Result<LogicalPlan> {
     const TRACE: &str = "@trace";
-    let names = |plan: &LogicalPlan| -> Vec<String> {
-        let fields = plan.schema().fields().iter();
-        fields.map(|field| field.name().clone()).collect()
-    };
-    let own = names(&runs);
-    let known = names(&facts).into_iter();
+    let own = columns(&runs);
+    let known = columns(&facts).into_iter();
     let known = known.filter(|name| name != FACT_TRACE);
     let known: Vec<Expr> = known
         .map(|name| match name.strip_prefix(OF_ROOT) {

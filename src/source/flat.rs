@@ -328,14 +328,14 @@ impl Morselizer for Files {
             self.source.metrics(),
         )?;
         let fields = file.arrow_schema.as_ref();
-        let open = OpenFile::new(
+        let open = OpenFile {
             reader,
-            self.source.reading(&file)?,
-            fields.map_or_else(Fields::empty, |schema| schema.fields().clone()),
-            file.range.clone(),
-            self.after.n_rows(),
-            self.decompressors.clone(),
-        );
+            reading: self.source.reading(&file)?,
+            fields: fields.map_or_else(Fields::empty, |schema| schema.fields().clone()),
+            range: file.range.clone(),
+            n_rows: self.after.n_rows(),
+            decompressors: self.decompressors.clone(),
+        };
         if file.extension::<Cut>().is_none() {
             return Ok(Box::new(open));
         }

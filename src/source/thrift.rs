@@ -326,6 +326,11 @@ pub(super) fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((reader.varint().ok()?, reader.rest))
 }
 
+/// A number of either sign that is written as one of none.
+pub(super) fn unzigzag(number: u64) -> i64 {
+    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
+}
+
 struct Reader<'a> {
     rest: &'a [u8],
 }
@@ -363,8 +368,7 @@ impl<'a> Reader<'a> {
     }
 
     fn zigzag(&mut self) -> Result<i64> {
-        let value = self.varint()?;
-        Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed())
+        self.varint().map(unzigzag)
     }
 
     /// An integer field's value.

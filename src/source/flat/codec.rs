@@ -69,24 +69,19 @@ impl Decompressor {
                         .insert(zstd::bulk::Decompressor::new().map_err(|error| failed(&error))?),
                 };
                 into.reserve(n_bytes);
-                let mut end = std::io::Cursor::new(into);
+                let mut end = std::io::Cursor::new(&mut *into);
                 end.set_position(n_before as u64);
                 context
                     .decompress_to_buffer(bytes, &mut end)
                     .map_err(|error| failed(&error))?;
-                let into = end.into_inner();
-                return lengths(into.len() - n_before, n_bytes);
             }
         }
-        lengths(into.len() - n_before, n_bytes)
+        let found = into.len() - n_before;
+        if found != n_bytes {
+            return Err(format!("a page has {found} bytes, its header says {n_bytes}").into());
+        }
+        Ok(())
     }
-}
-
-fn lengths(found: usize, said: usize) -> Result<()> {
-    if found == said {
-        return Ok(());
-    }
-    Err(format!("a page has {found} bytes, its header says {said}").into())
 }
 
 /// Decompressors that wait for the next file.

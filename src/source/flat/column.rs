@@ -67,6 +67,18 @@ struct Open {
     stored: Stored,
 }
 
+impl Open {
+    /// How many of the next `n` rows have a value, and which do where not all must.
+    fn n_values(&mut self, page: &[u8], n: usize, step: &mut Bits) -> Result<usize> {
+        let Some(levels) = &mut self.levels else {
+            return Ok(n);
+        };
+        step.clear();
+        levels.read_bits(page, n, step)?;
+        Ok(step.n_set())
+    }
+}
+
 /// How the values of a column are gathered; `None` where only the crate's reader can.
 fn values_of(column: &ColumnChunkMetaData, kind: &DataType) -> Option<Values> {
     use DataType as D;
@@ -269,14 +281,7 @@ impl FlatColumn {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        let n_values = match &mut open.levels {
-            None => n,
-            Some(levels) => {
-                self.step.clear();
-                levels.read_bits(&self.page, n, &mut self.step)?;
-                self.step.n_set()
-            }
-        };
+        let n_values = open.n_values(&self.page, n, &mut self.step)?;
         self.values.skip(&self.page, &mut open.stored, n_values)
     }
 
@@ -365,14 +370,7 @@ impl FlatColumn {
         let Some(open) = &mut self.open else {
             return Err("a page is read that is not open".into());
         };
-        let n_values = match &mut open.levels {
-            None => n,
-            Some(levels) => {
-                self.step.clear();
-                levels.read_bits(&self.page, n, &mut self.step)?;
-                self.step.n_set()
-            }
-        };
+        let n_values = open.n_values(&self.page, n, &mut self.step)?;
         let n_wanted = match wanted {
             Wanted::All => n,
             Wanted::Rows(rows) => rows.len(),

@@ -203,19 +203,19 @@ impl Group {
 
     /// Reads the next `n` rows and gathers the wanted ones.
     fn window(&mut self, n: usize, decompressor: &mut Decompressor) -> Result<()> {
-        let mut others: Vec<Option<ArrayRef>> = Vec::new();
+        let mut others: Vec<ArrayRef> = Vec::new();
         if let Some(reader) = &mut self.others {
             let batch = reader.next()?;
             if batch.num_rows() != n {
                 return Err(damaged("its columns have different numbers of rows"));
             }
-            others = batch.columns().iter().cloned().map(Some).collect();
+            others = batch.columns().to_vec();
         }
         let first = self.first_number + i64::try_from(self.next_row).unwrap_or(0);
         let last = first + i64::try_from(n).unwrap_or(0);
         let mut tested = Vec::new();
-        let columns = self.columns.iter_mut().zip(&self.reading.columns);
-        for (column, _) in columns.filter(|(column, _)| column.is_tested) {
+        let columns = self.columns.iter_mut();
+        for column in columns.filter(|column| column.is_tested) {
             let array = match &mut column.source {
                 Source::Numbers => Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef,
                 Source::Flat(flat) => flat
@@ -341,8 +341,8 @@ fn flat(
     })
 }
 
-fn other(others: &[Option<ArrayRef>], place: usize) -> Result<ArrayRef> {
-    let array = others.get(place).cloned().flatten();
+fn other(others: &[ArrayRef], place: usize) -> Result<ArrayRef> {
+    let array = others.get(place).cloned();
     array.ok_or_else(|| damaged("a column was not read"))
 }
 

@@ -4,12 +4,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{AsArray, RecordBatch};
-use datafusion::arrow::compute::filter_record_batch;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::common::Result;
 use datafusion::datasource::physical_plan::FileScanConfig;
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::Projector;
+use datafusion::physical_plan::filter::batch_filter;
 use datafusion::physical_plan::metrics::Count;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner};
 use futures::StreamExt;
@@ -56,9 +56,8 @@ impl After {
         let Some(condition) = &self.condition else {
             return self.projector.project_batch(rows);
         };
-        let mask = condition.evaluate(rows)?.into_array(rows.num_rows())?;
-        let rows = filter_record_batch(rows, mask.as_boolean())?;
-        self.projector.project_batch(&rows)
+        self.projector
+            .project_batch(&batch_filter(rows, condition)?)
     }
 }
 

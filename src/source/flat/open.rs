@@ -24,35 +24,18 @@ use super::other::Chunk;
 
 /// A file that is about to be read.
 pub(super) struct OpenFile {
-    reader: Box<dyn AsyncFileReader + Send>,
-    reading: Reading,
+    pub(super) reader: Box<dyn AsyncFileReader + Send>,
+    pub(super) reading: Reading,
     /// How its columns are given, of all that it has.
-    fields: Fields,
+    pub(super) fields: Fields,
     /// The part of the file in which the row groups begin that are read.
-    range: Option<FileRange>,
-    n_rows: Count,
-    decompressors: Decompressors,
+    pub(super) range: Option<FileRange>,
+    /// Rows that were looked at.
+    pub(super) n_rows: Count,
+    pub(super) decompressors: Decompressors,
 }
 
 impl OpenFile {
-    pub(super) fn new(
-        reader: Box<dyn AsyncFileReader + Send>,
-        reading: Reading,
-        fields: Fields,
-        range: Option<FileRange>,
-        n_rows: Count,
-        decompressors: Decompressors,
-    ) -> Self {
-        Self {
-            reader,
-            reading,
-            fields,
-            range,
-            n_rows,
-            decompressors,
-        }
-    }
-
     /// Whether the file says in which pages which values lie.
     pub(super) async fn has_page_index(&mut self) -> Result<bool> {
         let file = self.reader.get_metadata(None).await?;
@@ -74,10 +57,8 @@ impl OpenFile {
         } = self;
         let file = reader.get_metadata(None).await?;
         let schema = file.file_metadata().schema_descr();
-        let root_of = |leaf: &usize| schema.get_column_root_idx(*leaf);
-        let leaves: Vec<usize> = (0..schema.num_columns())
-            .map(|leaf| root_of(&leaf))
-            .collect();
+        let leaves = (0..schema.num_columns()).map(|leaf| schema.get_column_root_idx(leaf));
+        let leaves: Vec<usize> = leaves.collect();
         for column in &mut reading.columns {
             if let Place::File { root, leaves: own } = &mut column.place {
                 // The leaves of a column lie side by side.
@@ -114,10 +95,8 @@ fn row_groups(
             let dictionary = column.dictionary_page_offset();
             dictionary.unwrap_or_else(|| column.data_page_offset())
         });
-        let range = range.filter(|_| start.is_some());
-        range.is_none_or(|range| {
-            start.is_some_and(|start| range.start <= start && start < range.end)
-        })
+        let range = range.zip(start);
+        range.is_none_or(|(range, start)| range.contains(start))
     };
     let mut number = 0;
     let mut chosen = VecDeque::new();

@@ -8,6 +8,7 @@ use std::ops::Range;
 use super::Result;
 use super::bits::{Bits, word_at};
 use super::values::NOWHERE;
+use crate::source::thrift;
 
 const ENDS_EARLY: &str = "a page's values end early";
 
@@ -218,7 +219,7 @@ impl Differences {
         let n_in_block = size(varint(page, &mut rest)?)?;
         let n_parts = size(varint(page, &mut rest)?)?;
         let n_left = size(varint(page, &mut rest)?)?;
-        let next = zigzag(varint(page, &mut rest)?);
+        let next = thrift::unzigzag(varint(page, &mut rest)?);
         let n_in_part = n_in_block.checked_div(n_parts).unwrap_or(0);
         if n_in_part == 0 || n_in_part % 8 != 0 || n_in_block % n_parts != 0 {
             return Err(format!("blocks of {n_in_block} numbers in {n_parts} parts").into());
@@ -275,7 +276,7 @@ impl Differences {
 
     fn next_part(&mut self, page: &[u8]) -> Result<()> {
         if self.widths.is_empty() {
-            self.least = zigzag(varint(page, &mut self.rest)?);
+            self.least = thrift::unzigzag(varint(page, &mut self.rest)?);
             let n_parts = self.n_in_block / self.n_in_part;
             let start = self.rest.start;
             take(page, &mut self.rest, n_parts)?;
@@ -299,14 +300,10 @@ impl Differences {
     }
 }
 
-fn zigzag(number: u64) -> i64 {
-    (number >> 1).cast_signed() ^ -(number & 1).cast_signed()
-}
-
 /// A number of variable length at the beginning of a part, which begins after it then.
 fn varint(page: &[u8], part: &mut Range<usize>) -> Result<u64> {
     let bytes = page.get(part.clone()).ok_or(ENDS_EARLY)?;
-    let (number, rest) = super::super::thrift::varint(bytes).ok_or(ENDS_EARLY)?;
+    let (number, rest) = thrift::varint(bytes).ok_or(ENDS_EARLY)?;
     part.start = part.end - rest.len();
     Ok(number)
 }
