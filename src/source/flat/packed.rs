@@ -288,9 +288,10 @@ impl Differences {
             return Err(format!("differences take {} bits", self.width).into());
         }
         self.at = self.rest.start * 8;
-        let n_bytes = self.n_in_part / 8 * usize::from(self.width);
+        let n_bytes = (self.n_in_part / 8).saturating_mul(usize::from(self.width));
         // Of the last part only what is needed must be there.
-        let n_needed = self.n_in_part.min(self.n_left + 1) * usize::from(self.width);
+        let n_needed = self.n_in_part.min(self.n_left.saturating_add(1));
+        let n_needed = n_needed.saturating_mul(usize::from(self.width));
         if n_needed.div_ceil(8) > self.rest.len() {
             return Err(ENDS_EARLY.into());
         }
