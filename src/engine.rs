@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, Weak};
 
 use datafusion::arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
+use datafusion::config::ConfigNonZeroUsize;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfig};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::{MemTable, provider_as_source};
@@ -61,9 +62,6 @@ const MEMORY_BYTES: usize = 2 << 30;
 /// A batch may have one row for so many bytes of a thread's memory: what is spilled is written, and read
 /// again, in whole batches of several files at once.
 const BATCH_SHARE: usize = 8 << 10;
-/// With less memory for each a question is not divided into parts that work side by side: where these hand
-/// rows to each other, and that spills, they were seen to wait for each other for ever.
-const PART_BYTES: usize = 32 << 20;
 /// Memory for footers that are kept between their first reading and the scan.
 const FOOTER_CACHE_BYTES: usize = 128 << 20;
 
@@ -138,9 +136,8 @@ impl Engine {
             .map_err(engine)?;
         let files = ObjectStoreUrl::local_filesystem();
         runtime.register_object_store(files.as_ref(), Arc::new(near::Near::default()));
-        let n_parts = threads.min((bytes / PART_BYTES).max(1));
         let mut config = SessionConfig::new()
-            .with_target_partitions(n_parts)
+            .with_target_partitions(threads)
             .with_batch_size((bytes / threads / BATCH_SHARE).clamp(512, 8_192))
             .with_sort_spill_reservation_bytes((bytes / threads / 16).min(10 << 20));
         // Plans of expressions and of what they are executed as differ in what they say may be null:
@@ -149,6 +146,10 @@ impl Engine {
             .options_mut()
             .execution
             .skip_physical_aggregate_schema_check = true;
+        // A file for each batch that parts hand to each other by disk: who reads a file that is still open
+        // waits for its next batch for ever where that went to another one (apache/datafusion#24883).
+        config.options_mut().execution.max_spill_file_size_bytes =
+            ConfigNonZeroUsize::try_new(1).map_err(engine)?;
         let ctx = SessionContext::new_with_config_rt(config, runtime);
         for function in tally::functions() {
             ctx.register_udaf(function.as_ref().clone());

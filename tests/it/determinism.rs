@@ -112,12 +112,9 @@ fn spilling_changes_nothing() {
                 memory_bytes: Some(memory),
             };
             let engine = Engine::new(&limits).unwrap();
-            // In parts, as with more memory, so that there are states that can be spilled.
-            for (option, value) in [("batch_size", "512"), ("target_partitions", "2")] {
-                engine
-                    .set(&format!("datafusion.execution.{option}"), value)
-                    .unwrap();
-            }
+            engine
+                .set("datafusion.execution.batch_size", "512")
+                .unwrap();
             let source = Source::open([dir.path()], &SourceOptions::default()).unwrap();
             let answer = runtally::sessions(&engine, &source, &Request::default())
                 .await
