@@ -21,12 +21,12 @@ use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
     Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident,
-    lit, when,
+    lit,
 };
 
 use crate::request::Window;
 use crate::runs::{Column, functions};
-use crate::tally::{self, TallyColumn, TraceTier, part_udaf, sum_udaf};
+use crate::tally::{self, TallyColumn, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
@@ -230,7 +230,7 @@ fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<
         TallyColumn::PromptCost => sum(Column::PromptCost),
         TallyColumn::CompletionCost => sum(Column::CompletionCost),
         TallyColumn::LastStartUs => max(run(Column::StartTime)),
-        TallyColumn::TraceTier => max(tier_rank()?),
+        TallyColumn::TraceTier => max(functions::tier_rank(run(Column::TraceTier))),
         TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
         column => measure_more(column, false),
     })
@@ -321,11 +321,4 @@ fn nullif_negative(value: Expr) -> Expr {
 
 fn count_where(condition: Expr) -> Result<Expr> {
     count(lit(1)).filter(condition).build()
-}
-
-fn tier_rank() -> Result<Expr> {
-    let is = |tier: TraceTier| ident(Column::TraceTier.name()).eq(lit(tier.as_str()));
-    when(is(TraceTier::Longlived), lit(TraceTier::Longlived.rank()))
-        .when(is(TraceTier::Shortlived), lit(TraceTier::Shortlived.rank()))
-        .end()
 }

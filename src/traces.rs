@@ -149,7 +149,6 @@ pub(crate) fn is_composite() -> Expr {
 
 /// Whether any of a run's tokens or costs is there and not zero.
 pub(crate) fn carries_usage() -> Expr {
-    let carries = USAGE.map(|column| ident(column.name()).not_eq(lit(0_i64)));
-    let carries = carries.into_iter().reduce(Expr::or);
-    carries.unwrap_or_else(|| lit(false))
+    let usage = USAGE.map(|column| ident(column.name()));
+    functions::any_is_not_zero(usage.to_vec())
 }

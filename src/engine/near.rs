@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -27,13 +28,72 @@ const SMALL_BYTES: u64 = 256 << 10;
 /// Between parts that are read at once lie at most so many bytes.
 const GAP_BYTES: u64 = 4 << 10;
 
+/// Of the memory that parts were read into, at most so much waits for others.
+const SPARE_BYTES: usize = 16 << 20;
+/// Less memory is not worth to be kept.
+const SPARE_PIECE_BYTES: usize = 32 << 10;
+
 /// The local file system.
 #[derive(Debug, Default)]
-pub(super) struct Near(LocalFileSystem);
+pub(super) struct Near {
+    far: LocalFileSystem,
+    spare: Spare,
+}
+
+/// Memory that nobody reads any more: to get it anew from the system takes as long as to read into it.
+#[derive(Debug, Clone, Default)]
+struct Spare(Arc<Mutex<Vec<Vec<u8>>>>);
+
+impl Spare {
+    /// Empty memory for some bytes.
+    fn take(&self, n_bytes: usize) -> Vec<u8> {
+        // Not much more than is needed: a part may be held for long.
+        let fitting = n_bytes..=n_bytes.saturating_mul(4);
+        if let (Ok(mut all), true) = (self.0.lock(), n_bytes >= SPARE_PIECE_BYTES) {
+            let capacities = all.iter().map(Vec::capacity).enumerate();
+            let fitting = capacities.filter(|(_, capacity)| fitting.contains(capacity));
+            if let Some((place, _)) = fitting.min_by_key(|(_, capacity)| *capacity) {
+                return all.swap_remove(place);
+            }
+        }
+        Vec::with_capacity(n_bytes)
+    }
+
+    fn give_back(&self, mut bytes: Vec<u8>) {
+        if bytes.capacity() < SPARE_PIECE_BYTES {
+            return;
+        }
+        bytes.clear();
+        if let Ok(mut all) = self.0.lock() {
+            let n_bytes: usize = all.iter().map(Vec::capacity).sum();
+            if n_bytes + bytes.capacity() <= SPARE_BYTES {
+                all.push(bytes);
+            }
+        }
+    }
+}
+
+/// A part of a file, whose memory is used again after it.
+struct Part {
+    bytes: Vec<u8>,
+    spare: Spare,
+}
+
+impl AsRef<[u8]> for Part {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.spare.give_back(std::mem::take(&mut self.bytes));
+    }
+}
 
 impl fmt::Display for Near {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.far.fmt(f)
     }
 }
 
@@ -42,28 +102,29 @@ impl ObjectStore for Near {
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
         let near = asked(&options).and_then(|range| {
             let path = path_of(location)?;
-            part(&path, location, range).ok()
+            part(&path, location, range, &self.spare).ok()
         });
         match near {
             Some(part) => Ok(part),
-            None => self.0.get_opts(location, options).await,
+            None => self.far.get_opts(location, options).await,
         }
     }
 
     async fn get_ranges(&self, location: &Location, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         let near = match path_of(location) {
-            Some(path) if are_small(ranges) => parts(&path, ranges).ok(),
+            Some(path) if are_small(ranges) => parts(&path, ranges, &self.spare).ok(),
             Some(path) => {
                 // Without zeros first, which the store of `object_store` fills what it reads into with.
-                let ranges = ranges.to_vec();
-                let parts = tokio::task::spawn_blocking(move || parts(&path, &ranges).ok());
+                let (ranges, spare) = (ranges.to_vec(), self.spare.clone());
+                let parts = move || parts(&path, &ranges, &spare).ok();
+                let parts = tokio::task::spawn_blocking(parts);
                 parts.await.ok().flatten()
             }
             None => None,
         };
         match near {
             Some(parts) => Ok(parts),
-            None => self.0.get_ranges(location, ranges).await,
+            None => self.far.get_ranges(location, ranges).await,
         }
     }
 
@@ -73,7 +134,7 @@ impl ObjectStore for Near {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.0.put_opts(location, payload, options).await
+        self.far.put_opts(location, payload, options).await
     }
 
     async fn put_multipart_opts(
@@ -81,26 +142,26 @@ impl ObjectStore for Near {
         location: &Location,
         options: PutMultipartOptions,
     ) -> Result<Box<dyn MultipartUpload>> {
-        self.0.put_multipart_opts(location, options).await
+        self.far.put_multipart_opts(location, options).await
     }
 
     fn delete_stream(
         &self,
         locations: BoxStream<'static, Result<Location>>,
     ) -> BoxStream<'static, Result<Location>> {
-        self.0.delete_stream(locations)
+        self.far.delete_stream(locations)
     }
 
     fn list(&self, prefix: Option<&Location>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.0.list(prefix)
+        self.far.list(prefix)
     }
 
     async fn list_with_delimiter(&self, prefix: Option<&Location>) -> Result<ListResult> {
-        self.0.list_with_delimiter(prefix).await
+        self.far.list_with_delimiter(prefix).await
     }
 
     async fn copy_opts(&self, from: &Location, to: &Location, options: CopyOptions) -> Result<()> {
-        self.0.copy_opts(from, to, options).await
+        self.far.copy_opts(from, to, options).await
     }
 }
 
@@ -141,13 +202,18 @@ fn asked(options: &GetOptions) -> Option<Range<u64>> {
     }
 }
 
-fn part(path: &Path, location: &Location, range: Range<u64>) -> io::Result<GetResult> {
+fn part(
+    path: &Path,
+    location: &Location,
+    range: Range<u64>,
+    spare: &Spare,
+) -> io::Result<GetResult> {
     let mut file = File::open(path)?;
     let facts = file.metadata()?;
     if !facts.is_file() {
         return Err(io::Error::other("no file"));
     }
-    let bytes = read(&mut file, &range)?;
+    let bytes = read(&mut file, &range, spare)?;
     Ok(GetResult {
         payload: GetResultPayload::Stream(stream::iter([Ok(bytes)]).boxed()),
         meta: ObjectMeta {
@@ -162,12 +228,9 @@ fn part(path: &Path, location: &Location, range: Range<u64>) -> io::Result<GetRe
     })
 }
 
-fn parts(path: &Path, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
-    read_all(&mut File::open(path)?, ranges)
-}
-
 /// Reads parts of a file, those that lie side by side at once.
-fn read_all(file: &mut File, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
+fn parts(path: &Path, ranges: &[Range<u64>], spare: &Spare) -> io::Result<Vec<Bytes>> {
+    let mut file = File::open(path)?;
     let mut parts = Vec::with_capacity(ranges.len());
     let mut rest = ranges;
     while let Some(first) = rest.first() {
@@ -181,7 +244,7 @@ fn read_all(file: &mut File, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
             whole.end = next.end;
             n_together += 1;
         }
-        let bytes = read(file, &whole)?;
+        let bytes = read(&mut file, &whole, spare)?;
         let (together, others) = rest.split_at(n_together);
         for range in together {
             let [begin, end] = [range.start, range.end].map(|at| at - whole.start);
@@ -194,18 +257,19 @@ fn read_all(file: &mut File, ranges: &[Range<u64>]) -> io::Result<Vec<Bytes>> {
 }
 
 /// Reads a part of a file; an error where the file ends before it.
-fn read(file: &mut File, range: &Range<u64>) -> io::Result<Bytes> {
+fn read(file: &mut File, range: &Range<u64>, spare: &Spare) -> io::Result<Bytes> {
     let length = range.end.saturating_sub(range.start);
-    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
-    if length > 0 {
-        file.seek(SeekFrom::Start(range.start))?;
-        file.take(length).read_to_end(&mut bytes)?;
+    if length == 0 {
+        return Ok(Bytes::new());
     }
-    if bytes.len() as u64 == length {
-        Ok(bytes.into())
-    } else {
-        Err(io::ErrorKind::UnexpectedEof.into())
+    let mut bytes = spare.take(usize::try_from(length).map_err(io::Error::other)?);
+    file.seek(SeekFrom::Start(range.start))?;
+    file.take(length).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 != length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
     }
+    let spare = spare.clone();
+    Ok(Bytes::from_owner(Part { bytes, spare }))
 }
 
 #[cfg(test)]

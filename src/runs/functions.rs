@@ -14,7 +14,7 @@ use std::sync::Arc;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int64Array, ListBuilder,
+    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int8Array, Int64Array, ListBuilder,
     PrimitiveArray, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
@@ -34,7 +34,7 @@ use datafusion::logical_expr::{
 use serde_json::value::RawValue;
 
 use crate::error::quoted;
-use crate::tally::money;
+use crate::tally::{TraceTier, money};
 use crate::time;
 
 use super::json;
@@ -85,6 +85,8 @@ pub(crate) fn all() -> Vec<Arc<ScalarUDF>> {
         Kind::TextOf,
         Kind::Unread,
         Kind::JsonList,
+        Kind::TierRank,
+        Kind::AnyNotZero,
     ]
     .map(Kind::udf)
     .to_vec()
@@ -227,6 +229,16 @@ pub(crate) fn difference_us(from: Expr, to: Expr) -> Expr {
     Kind::Difference.udf().call(vec![from, to])
 }
 
+/// Whether any of some whole numbers is there and not zero.
+pub(crate) fn any_is_not_zero(values: Vec<Expr>) -> Expr {
+    Kind::AnyNotZero.udf().call(values)
+}
+
+/// The rank of a trace's tier; null of whatever is none.
+pub(crate) fn tier_rank(tier: Expr) -> Expr {
+    Kind::TierRank.udf().call(vec![tier])
+}
+
 /// Microseconds from one canonical time to another; null where that is negative.
 pub(crate) fn elapsed_us(from: Expr, to: Expr) -> Expr {
     Kind::Elapsed.udf().call(vec![from, to])
@@ -259,6 +271,8 @@ enum Kind {
     TextOf,
     Unread,
     JsonList,
+    TierRank,
+    AnyNotZero,
 }
 
 impl Kind {
@@ -266,11 +280,13 @@ impl Kind {
         Arc::new(ScalarUDF::new_from_impl(RunFunction {
             kind: self,
             signature: match self {
-                Self::IdBits => Signature::any(1, Volatility::Immutable),
+                Self::IdBits | Self::TierRank => Signature::any(1, Volatility::Immutable),
                 Self::PathText => Signature::any(3, Volatility::Immutable),
-                Self::Digest | Self::FirstPathText | Self::WholeEntries | Self::PicoEntries => {
-                    Signature::variadic_any(Volatility::Immutable)
-                }
+                Self::Digest
+                | Self::FirstPathText
+                | Self::WholeEntries
+                | Self::PicoEntries
+                | Self::AnyNotZero => Signature::variadic_any(Volatility::Immutable),
                 // Of constants, and yet not to be tried before somebody looks at it.
                 Self::Unread => Signature::any(2, Volatility::Volatile),
                 _ => Signature::any(2, Volatility::Immutable),
@@ -313,6 +329,8 @@ impl ScalarUDFImpl for RunFunction {
             Kind::TextOf => "text_of",
             Kind::Unread => "unread",
             Kind::JsonList => "json_list",
+            Kind::TierRank => "tier_rank",
+            Kind::AnyNotZero => "any_not_zero",
         }
     }
 
@@ -331,7 +349,7 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::WholeEntries
             | Kind::PicoEntries => DataType::Int64,
             Kind::IdBits | Kind::RunBits | Kind::RankedUp | Kind::RankedDown => BITS,
-            Kind::AreApart => DataType::Boolean,
+            Kind::AreApart | Kind::AnyNotZero => DataType::Boolean,
             Kind::IdText
             | Kind::TraceOf
             | Kind::Member
@@ -342,6 +360,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::Texts => super::texts(),
             Kind::Needed | Kind::Unread => arguments.first().cloned().unwrap_or(DataType::Null),
             Kind::LocalDay => DataType::Date32,
+            Kind::TierRank => DataType::Int8,
         })
     }
 
@@ -402,6 +421,17 @@ impl ScalarUDFImpl for RunFunction {
                 let ids = ids.to_array(args.number_rows)?;
                 return Ok(ColumnarValue::Array(Arc::new(ids::bits(&ids)?)));
             }
+            (Kind::TierRank, [tiers]) => {
+                let tiers = text(&tiers.to_array(args.number_rows)?)?;
+                return Ok(ColumnarValue::Array(Arc::new(tier_ranks(&tiers))));
+            }
+            (Kind::AnyNotZero, values) => {
+                let values = values
+                    .iter()
+                    .map(|values| values.to_array(args.number_rows));
+                let any = any_not_zero(&values.collect::<Result<Vec<_>>>()?, args.number_rows)?;
+                return Ok(ColumnarValue::Array(Arc::new(any)));
+            }
             (Kind::Digest, values) => {
                 let values = ColumnarValue::values_to_arrays(values)?;
                 return Ok(ColumnarValue::Array(Arc::new(digests(
@@ -436,7 +466,9 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::PathText
             | Kind::FirstPathText
             | Kind::WholeEntries
-            | Kind::PicoEntries => values,
+            | Kind::PicoEntries
+            | Kind::TierRank
+            | Kind::AnyNotZero => values,
             Kind::RunBits => {
                 let ids = second.to_array(args.number_rows)?;
                 Arc::new(ids::bits_of_runs(&values, &ids)?)
@@ -460,6 +492,34 @@ impl ScalarUDFImpl for RunFunction {
         };
         Ok(ColumnarValue::Array(array))
     }
+}
+
+fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
+    let mut any = BooleanBuffer::new_unset(n_rows);
+    for column in columns {
+        let Some(numbers) = column.as_primitive_opt::<Int64Type>() else {
+            return internal_err!("{} where whole numbers are expected", column.data_type());
+        };
+        let number = |row: usize| numbers.values().get(row);
+        let is_so = |row: usize| number(row).is_some_and(|number| *number != 0);
+        let are_so = BooleanBuffer::collect_bool(n_rows, is_so);
+        any = match numbers.nulls() {
+            Some(nulls) => &any | &(&are_so & nulls.inner()),
+            None => &any | &are_so,
+        };
+        if any.count_set_bits() == n_rows {
+            break;
+        }
+    }
+    Ok(BooleanArray::new(any, None))
+}
+
+fn tier_ranks(tiers: &StringViewArray) -> Int8Array {
+    let known =
+        [TraceTier::Shortlived, TraceTier::Longlived].map(|tier| (tier.as_str(), tier.rank()));
+    let rank = |name: &str| known.iter().find(|(known, _)| *known == name);
+    let ranks = tiers.iter().map(|name| rank(name?).map(|(_, rank)| *rank));
+    ranks.collect()
 }
 
 /// The arguments of a function of two, where an expression is a call of it.

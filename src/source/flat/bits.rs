@@ -2,18 +2,9 @@
 
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 
-const WORD_BITS: usize = 64;
+use super::values::NOWHERE;
 
-/// How many bits of a byte are set: not every processor that this runs on can be asked.
-const N_SET: [u8; 256] = {
-    let mut n_set = [0; 256];
-    let mut byte = 1;
-    while byte < 256 {
-        n_set[byte] = n_set[byte / 2] + if byte % 2 == 1 { 1 } else { 0 };
-        byte += 1;
-    }
-    n_set
-};
+const WORD_BITS: usize = 64;
 
 /// Bits, packed.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -108,29 +99,19 @@ impl Bits {
         self.push_word(word, n);
     }
 
-    /// For each eight bits, how many are set before them.
-    pub(super) fn n_set_before(&self, before: &mut Vec<u32>) {
-        before.clear();
-        let mut sum = 0;
+    /// For each bit that is set how many are set before it; [`NOWHERE`] for the others.
+    pub(super) fn ranks(&self, ranks: &mut Vec<u32>) {
+        ranks.clear();
+        let mut n_before = 0;
         for word in &self.words {
-            for byte in word.to_le_bytes() {
-                before.push(sum);
-                sum += u32::from(N_SET[usize::from(byte)]);
-            }
+            ranks.extend((0..WORD_BITS).map(|bit| {
+                let is_set = (word >> bit & 1) == 1;
+                let rank = if is_set { n_before } else { NOWHERE };
+                n_before += u32::from(is_set);
+                rank
+            }));
         }
-    }
-
-    /// How many bits are set before one that is set, by [`Self::n_set_before`]; `None` where it is not.
-    #[inline]
-    pub(super) fn rank(&self, before: &[u32], at: usize) -> Option<u32> {
-        let word = *self.words.get(at / WORD_BITS)?;
-        let byte = word >> (at % WORD_BITS / 8 * 8) & 0xff;
-        let bit = at % 8;
-        if byte >> bit & 1 == 0 {
-            return None;
-        }
-        let below = byte & ((1 << bit) - 1);
-        Some(before.get(at / 8)? + u32::from(*N_SET.get(usize::try_from(below).ok()?)?))
+        ranks.truncate(self.n);
     }
 
     /// The bits as arrow has them.
@@ -181,12 +162,13 @@ mod tests {
             }
             prop_assert_eq!(bits.n, expected.len());
             prop_assert_eq!(bits.n_set(), expected.iter().filter(|is_set| **is_set).count());
-            let mut before = Vec::new();
-            bits.n_set_before(&mut before);
+            let mut ranks = Vec::new();
+            bits.ranks(&mut ranks);
+            prop_assert_eq!(ranks.len(), expected.len());
             let mut rank = 0;
             for (at, is_set) in expected.iter().enumerate() {
                 prop_assert_eq!(bits.is_set(at), *is_set);
-                prop_assert_eq!(bits.rank(&before, at), is_set.then_some(rank));
+                prop_assert_eq!(ranks[at], if *is_set { rank } else { NOWHERE });
                 rank += u32::from(*is_set);
             }
             prop_assert!(!bits.is_set(expected.len()));

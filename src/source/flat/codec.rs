@@ -26,10 +26,16 @@ impl Codec {
     }
 }
 
+/// Of the memory of pages that have been read, so many pieces wait for the next ones, of at most so many bytes.
+const N_SPARE: usize = 64;
+const SPARE_BYTES: usize = 2 << 20;
+
 /// What it takes to decompress pages, one after another.
 #[derive(Default)]
 pub(super) struct Decompressor {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
+    /// The memory of earlier pages: new memory costs as much as a good part of what is decompressed into it.
+    spare: Vec<Vec<u8>>,
 }
 
 impl fmt::Debug for Decompressor {
@@ -39,6 +45,25 @@ impl fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
+    /// Exchanges a page that has no room for some bytes for one that has, where there is one.
+    pub(super) fn make_room(&mut self, page: &mut Vec<u8>, n_bytes: u64) {
+        let has_room = |page: &Vec<u8>| page.capacity() as u64 >= n_bytes;
+        if has_room(page) {
+            return;
+        }
+        if let Some(place) = self.spare.iter().rposition(has_room) {
+            let other = self.spare.swap_remove(place);
+            self.give_back(std::mem::replace(page, other));
+        }
+    }
+
+    /// Takes the memory of a page that has been read.
+    pub(super) fn give_back(&mut self, page: Vec<u8>) {
+        if self.spare.len() < N_SPARE && (1..=SPARE_BYTES).contains(&page.capacity()) {
+            self.spare.push(page);
+        }
+    }
+
     /// Adds what some bytes were before, which are `n_bytes`.
     pub(super) fn decompress(
         &mut self,

@@ -55,9 +55,9 @@ pub(super) struct FlatColumn {
     /// Which of the gathered rows have a value; nothing where all of them have.
     is_there: Option<Bits>,
     n_gathered: usize,
-    /// Which rows of a step have a value, how many before each eight, and which values are wanted.
+    /// Which rows of a step have a value, the places of these values, and which of them are wanted.
     step: Bits,
-    before: Vec<u32>,
+    ranks: Vec<u32>,
     places: Vec<u32>,
 }
 
@@ -204,7 +204,7 @@ impl FlatColumn {
             is_there: None,
             n_gathered: 0,
             step: Bits::default(),
-            before: Vec::new(),
+            ranks: Vec::new(),
             places: Vec::new(),
         }))
     }
@@ -242,6 +242,10 @@ impl FlatColumn {
             }
             self.n_left -= n_step;
             done += n_step;
+        }
+        if self.n_left == 0 && self.pages.is_empty() {
+            self.open = None;
+            decompressor.give_back(std::mem::take(&mut self.page));
         }
         Ok(())
     }
@@ -355,6 +359,7 @@ impl FlatColumn {
         let n_bytes = n_bytes
             .and_then(|length| length.checked_sub(levels.len()))
             .ok_or("a page's levels are longer than it is")?;
+        decompressor.make_room(&mut self.page, page.uncompressed);
         self.page.clear();
         self.page.extend_from_slice(levels);
         let codec = if page.is_compressed {
@@ -377,7 +382,6 @@ impl FlatColumn {
         };
         let has_all = n_values == n;
         self.places.clear();
-        let row_in_step = |row: &u32| *row as usize - first;
         let places = match wanted {
             Wanted::All if has_all => Places::All(n),
             Wanted::Rows(rows) if has_all => {
@@ -385,16 +389,15 @@ impl FlatColumn {
                 self.places.extend(rows.iter().map(|row| row - first));
                 Places::Some(&self.places)
             }
-            _ => {
-                self.step.n_set_before(&mut self.before);
-                let place = |row: usize| self.step.rank(&self.before, row).unwrap_or(NOWHERE);
-                match wanted {
-                    Wanted::All => self.places.extend((0..n).map(place)),
-                    Wanted::Rows(rows) => {
-                        self.places
-                            .extend(rows.iter().map(|row| place(row_in_step(row))));
-                    }
-                }
+            Wanted::All => {
+                self.step.ranks(&mut self.ranks);
+                Places::Some(&self.ranks)
+            }
+            Wanted::Rows(rows) => {
+                self.step.ranks(&mut self.ranks);
+                let rank = |row: &u32| self.ranks.get(*row as usize - first);
+                let places = rows.iter().map(|row| rank(row).copied().unwrap_or(NOWHERE));
+                self.places.extend(places);
                 Places::Some(&self.places)
             }
         };

@@ -69,28 +69,41 @@ impl Runs {
     ) -> Result<()> {
         let mask = (1_u64 << self.width) - 1;
         let width = usize::from(self.width);
+        let has_nowhere = places.contains(&NOWHERE);
         let mut rest = places;
         let mut first = 0;
         self.each(page, n, |run| {
-            let n_in_run = match run {
-                Run::Same { n, .. } | Run::Packed { n, .. } => n,
+            let (Run::Same { n, .. } | Run::Packed { n, .. }) = run;
+            let end = first + n;
+            let n_here = if has_nowhere {
+                // Those that are nowhere count as here.
+                let is_here = |place: &&u32| **place == NOWHERE || (**place as usize) < end;
+                rest.iter().take_while(is_here).count()
+            } else {
+                let next = rest.get(..n).unwrap_or(rest);
+                next.partition_point(|place| (*place as usize) < end)
             };
-            let end = first + n_in_run;
-            // Those that are nowhere count as here.
-            let n_here = rest
-                .iter()
-                .take_while(|place| **place == NOWHERE || (**place as usize) < end)
-                .count();
             let (here, others) = rest.split_at(n_here);
             match run {
-                Run::Same { value, .. } => numbers.extend(here.iter().map(|place| match *place {
-                    NOWHERE => NOWHERE,
-                    _ => value,
-                })),
-                Run::Packed { at, .. } => numbers.extend(here.iter().map(|place| match *place {
-                    NOWHERE => NOWHERE,
-                    place => number_at(page, at + (place as usize - first) * width, mask),
-                })),
+                Run::Same { value, .. } if has_nowhere => {
+                    numbers.extend(here.iter().map(|place| match *place {
+                        NOWHERE => NOWHERE,
+                        _ => value,
+                    }));
+                }
+                Run::Same { value, .. } => numbers.extend(std::iter::repeat_n(value, here.len())),
+                Run::Packed { at, .. } => {
+                    let number =
+                        |place: u32| number_at(page, at + (place as usize - first) * width, mask);
+                    if has_nowhere {
+                        numbers.extend(here.iter().map(|place| match *place {
+                            NOWHERE => NOWHERE,
+                            place => number(place),
+                        }));
+                    } else {
+                        numbers.extend(here.iter().map(|place| number(*place)));
+                    }
+                }
             }
             rest = others;
             first = end;

@@ -583,9 +583,8 @@ impl<T: Adds> Texts<T> {
         if self.places.is_empty() {
             return Ok(());
         }
-        let nulls = self.places.iter().map(|place| *place != NOWHERE);
-        let nulls: NullBuffer = nulls.collect();
-        let nulls = Some(nulls).filter(|nulls| nulls.null_count() > 0);
+        let is_there = self.places.iter().map(|place| *place != NOWHERE);
+        let nulls = self.places.contains(&NOWHERE).then(|| is_there.collect());
         let places = std::mem::take(&mut self.places);
         let places = UInt32Array::new(places.into(), nulls);
         let part = take(&self.dictionary, &places, None);
