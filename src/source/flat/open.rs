@@ -9,9 +9,10 @@ use datafusion::arrow::datatypes::{Fields, Schema};
 use datafusion::common::pruning::PruningStatistics;
 use datafusion::common::{Column, Result, ScalarValue};
 use datafusion::datasource::listing::FileRange;
+use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::arrow_reader::statistics::StatisticsConverter;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
-use datafusion::parquet::file::metadata::{ParquetMetaData, RowGroupMetaData};
+use datafusion::parquet::file::metadata::{PageIndexPolicy, ParquetMetaData, RowGroupMetaData};
 use datafusion::physical_optimizer::pruning::PruningPredicateBuilder;
 use datafusion::physical_plan::metrics::Count;
 use datafusion_datasource::morsel::{Morsel, MorselPlan, MorselPlanner};
@@ -38,7 +39,7 @@ pub(super) struct OpenFile {
 impl OpenFile {
     /// Whether the file says in which pages which values lie.
     pub(super) async fn has_page_index(&mut self) -> Result<bool> {
-        let file = self.reader.get_metadata(None).await?;
+        let file = footer(self.reader.as_mut()).await?;
         let mut groups = file.row_groups().iter();
         Ok(groups.any(|group| {
             let mut columns = group.columns().iter();
@@ -55,7 +56,7 @@ impl OpenFile {
             n_rows,
             decompressors,
         } = self;
-        let file = reader.get_metadata(None).await?;
+        let file = footer(reader.as_mut()).await?;
         let schema = file.file_metadata().schema_descr();
         let leaves = (0..schema.num_columns()).map(|leaf| schema.get_column_root_idx(leaf));
         let leaves: Vec<usize> = leaves.collect();
@@ -80,6 +81,12 @@ impl OpenFile {
             n_read: n_rows,
         })
     }
+}
+
+/// A file's footer, without the page indexes, which nobody looks at who reads whole columns.
+async fn footer(reader: &mut dyn AsyncFileReader) -> Result<Arc<ParquetMetaData>> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Skip);
+    Ok(reader.get_metadata(Some(&options)).await?)
 }
 
 /// The row groups in a part of a file that may hold wanted rows, and the number of the first row of each.
