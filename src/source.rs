@@ -435,9 +435,13 @@ impl Source {
             .map(|(listed, spooled)| file::open(ctx.clone(), listed, spooled, self.assumed));
         let mut opened = futures::stream::iter(opened).buffered(4 * threads);
         let (mut files, mut tallies, mut empty) = (Vec::new(), Vec::new(), Vec::new());
+        let mut schemas = Vec::new();
         while let Some(file) = opened.next().await {
             match file {
-                Ok(Opened::Runs(file)) => files.push(Arc::new(file)),
+                Ok(Opened::Runs(mut file)) => {
+                    file.footer.share(&mut schemas);
+                    files.push(Arc::new(file));
+                }
                 Ok(Opened::Tallies(file)) => tallies.push(Arc::new(file)),
                 Ok(Opened::Nothing(path)) => empty.push(path),
                 Err(Error::BadInput { path, problem }) if self.skips_bad_files() => {

@@ -314,26 +314,23 @@ impl SourceFile {
         }
     }
 
-    /// The file's columns that are read, as the scan should give them.
-    pub(super) fn read_schema(&self, breadth: Breadth) -> SchemaRef {
-        let fields = self.footer.schema.fields().iter().filter_map(|field| {
+    /// The file's columns as the scan should give them: those that are read, and all of them.
+    pub(super) fn schemas(&self, breadth: Breadth) -> [SchemaRef; 2] {
+        let read = self.footer.schema.fields().iter().filter_map(|field| {
             let kind = self.read_as(field, breadth)?;
             Some(Arc::new(Field::new(field.name(), kind, true)))
         });
-        Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()))
+        let all = self.footer.written.fields().iter().map(|field| {
+            let kind = self.read_as(field, breadth);
+            let kind = kind.unwrap_or_else(|| field.data_type().clone());
+            Arc::new(field.as_ref().clone().with_data_type(kind))
+        });
+        let [read, all]: [Vec<FieldRef>; 2] = [read.collect(), all.collect()];
+        [read, all].map(|fields| Arc::new(Schema::new(fields)))
     }
 
     /// The file for a scan: how to read each of its columns, and the constants.
-    pub(super) fn partitioned(&self, breadth: Breadth) -> PartitionedFile {
-        let fields = self.footer.written.fields().iter().map(|field| {
-            let kind = self.read_as(field, breadth);
-            Arc::new(
-                field
-                    .as_ref()
-                    .clone()
-                    .with_data_type(kind.unwrap_or_else(|| field.data_type().clone())),
-            )
-        });
+    pub(super) fn partitioned(&self, all: SchemaRef) -> PartitionedFile {
         let id =
             |constant: Constant| ScalarValue::Utf8View(constant.value.map(|id| id.to_string()));
         let constants = [
@@ -349,7 +346,7 @@ impl SourceFile {
             Some((first, last)) => self.scan.clone().with_extension(StartRange(first, last)),
             None => self.scan.clone(),
         };
-        scan.with_arrow_schema(Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())))
+        scan.with_arrow_schema(all)
             .with_partition_values(constants.to_vec())
             .with_extension(ShownPath(self.path.clone()))
     }

@@ -182,10 +182,10 @@ impl FlatSource {
         let fields = file.arrow_schema.as_ref();
         let columns = read.iter().map(|index| {
             let name = whole.field(*index).name();
-            let root = fields.and_then(|fields| fields.index_of(name).ok());
+            let root = fields.and_then(|fields| fields.fields().find(name));
             let place = match root {
                 _ if *index == whole.fields().len() - 1 => Place::Numbers,
-                Some(root) => Place::File { root, leaves: 0..0 },
+                Some((root, _)) => Place::File { root, leaves: 0..0 },
                 None => return internal_err!("a file has no column {name}"),
             };
             Ok(ReadColumn {

@@ -35,6 +35,9 @@ const TAIL_BYTES: u64 = TAIL_LENGTH as u64;
 /// How much of a file's end is read at first; most footers are shorter.
 const END_BYTES: u64 = 64 << 10;
 
+/// Among so many of the latest schemas an equal one is looked for.
+const N_LATEST: usize = 8;
+
 /// A file's footer, reduced to what is needed.
 #[derive(Debug, Clone)]
 pub(crate) struct Footer {
@@ -148,6 +151,23 @@ impl Footer {
         })
     }
 
+    /// Takes schemas that are equal to its own from those that are known: exports have thousands of files
+    /// with the same.
+    pub(crate) fn share(&mut self, known: &mut Vec<SchemaRef>) {
+        for schema in [&mut self.schema, &mut self.written] {
+            let latest = known.iter().rev().take(N_LATEST);
+            match latest.into_iter().find(|known| *known == schema) {
+                Some(same) => *schema = Arc::clone(same),
+                None => known.push(Arc::clone(schema)),
+            }
+        }
+    }
+
+    /// Whether another file's columns are the same, as far as is known without looking at them.
+    pub(crate) fn shares_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.schema, &other.schema) && Arc::ptr_eq(&self.written, &other.written)
+    }
+
     /// The same, as if the file lacked some columns.
     pub(crate) fn without(self, absent: &[&str]) -> Self {
         let kept = self.schema.fields().iter().zip(self.columns);
@@ -177,7 +197,7 @@ impl Footer {
 
     /// Whether the file has the column.
     pub(crate) fn has(&self, column: &str) -> bool {
-        self.schema.index_of(column).is_ok()
+        self.schema.fields().find(column).is_some()
     }
 
     /// Whether the footer proves that no row has a value there.
@@ -206,7 +226,8 @@ impl Footer {
     }
 
     fn facts(&self, column: &str) -> Option<&ColumnFacts> {
-        self.columns.get(self.schema.index_of(column).ok()?)
+        let (index, _) = self.schema.fields().find(column)?;
+        self.columns.get(index)
     }
 }
 

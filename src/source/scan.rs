@@ -633,9 +633,21 @@ fn shapes(
     tenant: Option<Uuid>,
 ) -> Vec<Shape> {
     let mut shapes: Vec<Shape> = Vec::new();
+    let mut schemas: Vec<(Arc<SourceFile>, [SchemaRef; 2])> = Vec::new();
     for file in files {
-        let schema = file.read_schema(breadth);
-        let partitioned = file.partitioned(breadth);
+        let is_alike = |other: &&(Arc<SourceFile>, [SchemaRef; 2])| {
+            std::ptr::eq(other.0.format, file.format) && other.0.footer.shares_with(&file.footer)
+        };
+        let known = schemas.iter().rev().find(is_alike);
+        let [schema, all] = match known.map(|(_, schemas)| schemas.clone()) {
+            Some(known) => known,
+            None => {
+                let new = file.schemas(breadth);
+                schemas.push((Arc::clone(&file), new.clone()));
+                new
+            }
+        };
+        let partitioned = file.partitioned(all);
         let same = shapes.iter_mut().find(|shape| {
             let sample = &shape.sample;
             shape.schema == schema
