@@ -639,14 +639,12 @@ fn shapes(
             std::ptr::eq(other.0.format, file.format) && other.0.footer.shares_with(&file.footer)
         };
         let known = schemas.iter().rev().find(is_alike);
-        let [schema, all] = match known.map(|(_, schemas)| schemas.clone()) {
-            Some(known) => known,
-            None => {
-                let new = file.schemas(breadth);
-                schemas.push((Arc::clone(&file), new.clone()));
-                new
-            }
-        };
+        let known = known.map(|(_, schemas)| schemas.clone());
+        let [schema, all] = known.unwrap_or_else(|| {
+            let new = file.schemas(breadth);
+            schemas.push((Arc::clone(&file), new.clone()));
+            new
+        });
         let partitioned = file.partitioned(all);
         let same = shapes.iter_mut().find(|shape| {
             let sample = &shape.sample;
