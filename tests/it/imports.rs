@@ -19,8 +19,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("request", &["filter", "tally::sketch", "time"]),
     // The kinds of error contain those of the filter and the side files.
     ("error", &["filter", "source::projects"]),
-    // Costs become pico-dollars and texts times while runs are read.
-    ("runs", &["tally::money", "time"]),
+    // Costs become pico-dollars, tiers their ranks and texts times while runs are read.
+    ("runs", &["tally::TraceTier", "tally::money", "time"]),
     // Runs grouped to traces; sums are the tally's checked ones.
     ("traces", &["runs", "tally"]),
     // Feedback records and trace tiers are plain data of the tally.
