@@ -19,6 +19,8 @@ pub(crate) use below::Below;
 
 /// The bits of a run.
 const ID: &str = "@id";
+/// Where the sums of what a run's children used begin.
+const BELOW: &str = "@below";
 /// The bits of a child's parent.
 const PARENT: &str = "@parent";
 
@@ -49,16 +51,17 @@ pub(crate) fn own_usage_above(
     below: &Arc<Below>,
     usage: &[Column],
 ) -> Result<LogicalPlan> {
-    let runs = with_bits(runs)?;
+    let start = || ident(BELOW);
     let own = columns(&runs).into_iter().map(|name| {
         let place = usage.iter().position(|column| column.name() == name);
         place.map_or_else(
             || ident(&name),
-            |place| below::own(below, ident(ID), ident(&name), place).alias(&name),
+            |place| below::own(below, start(), ident(&name), place).alias(&name),
         )
     });
-    let own: Vec<Expr> = own.filter(|own| *own != ident(ID)).collect();
-    LogicalPlanBuilder::new(runs).project(own)?.build()
+    let own: Vec<Expr> = own.collect();
+    let found = below::start(below, bits(Column::Id)).alias(BELOW);
+    with(runs, found)?.project(own)?.build()
 }
 
 /// The same by a join with the children, of which these columns tell what they used.
@@ -100,7 +103,7 @@ pub(crate) fn own_usage(
     let own = own.collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::new(children)
         .join(
-            with_bits(runs)?,
+            with(runs, bits(Column::Id).alias(ID))?.build()?,
             JoinType::Right,
             (vec![PARENT], vec![ID]),
             None,
@@ -113,11 +116,9 @@ fn bits(id: Column) -> Expr {
     functions::run_bits(ident(Column::SessionId.name()), ident(id.name()))
 }
 
-fn with_bits(runs: LogicalPlan) -> Result<LogicalPlan> {
+fn with(runs: LogicalPlan, one_more: Expr) -> Result<LogicalPlanBuilder> {
     let own = columns(&runs).into_iter().map(ident);
-    LogicalPlanBuilder::new(runs)
-        .project(own.chain([bits(Column::Id).alias(ID)]))?
-        .build()
+    LogicalPlanBuilder::new(runs).project(own.chain([one_more]))
 }
 
 /// The names of a plan's columns.

@@ -515,11 +515,22 @@ fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
 }
 
 fn tier_ranks(tiers: &StringViewArray) -> Int8Array {
-    let known =
-        [TraceTier::Shortlived, TraceTier::Longlived].map(|tier| (tier.as_str(), tier.rank()));
-    let rank = |name: &str| known.iter().find(|(known, _)| *known == name);
-    let ranks = tiers.iter().map(|name| rank(name?).map(|(_, rank)| *rank));
-    ranks.collect()
+    const NO_RANK: i8 = 0;
+    let known = [TraceTier::Shortlived, TraceTier::Longlived].map(|tier| {
+        let name = StringViewArray::from(vec![tier.as_str()]);
+        (name.views().first().copied(), tier.rank())
+    });
+    // A name is so short that its view is all of it.
+    let rank = |view: &u128| {
+        let known = known.iter().find(|(known, _)| *known == Some(*view));
+        known.map_or(NO_RANK, |(_, rank)| *rank)
+    };
+    let ranks: Vec<i8> = tiers.views().iter().map(rank).collect();
+    let is_known = BooleanBuffer::collect_bool(ranks.len(), |row| {
+        ranks.get(row).is_some_and(|rank| *rank != NO_RANK)
+    });
+    let nulls = NullBuffer::union(tiers.nulls(), Some(&NullBuffer::new(is_known)));
+    Int8Array::new(ranks.into(), nulls)
 }
 
 /// The arguments of a function of two, where an expression is a call of it.
@@ -639,6 +650,12 @@ fn pico_of_text(text: &str, column: &str) -> Result<Option<i64>> {
 }
 
 fn from_floats(values: &PrimitiveArray<Float64Type>, column: &str) -> Result<ArrayRef> {
+    if let Some(pico) = money::picos_from_f64(values.values()) {
+        return Ok(Arc::new(Int64Array::new(
+            pico.into(),
+            values.nulls().cloned(),
+        )));
+    }
     let mut pico = Vec::with_capacity(values.len());
     let mut no_numbers = Vec::new();
     for (row, dollars) in values.values().iter().enumerate() {

@@ -49,22 +49,37 @@ pub enum MoneyError {
 #[inline]
 pub fn pico_from_f64(v: f64) -> Result<Option<i64>, MoneyError> {
     match near_pico(v) {
-        Some(pico) => Ok(Some(pico)),
-        None => exact_pico(v),
+        (pico, true) => Ok(Some(pico)),
+        (_, false) => exact_pico(v),
     }
 }
 
-/// The same where the product of doubles leaves no doubt: below 2⁵⁰ it is off by no more than an eighth,
-/// so that what is closer than three eighths to a whole number rounds to that.
+/// The same of several; `None` where [`pico_from_f64`] must look at each. What it gives where that has none
+/// or fails is not said.
+pub(crate) fn picos_from_f64(values: &[f64]) -> Option<Vec<i64>> {
+    let picos = values.iter().map(|value| near_pico(*value).0);
+    let picos = picos.collect();
+    let are_near = values.iter().map(|value| near_pico(*value).1);
+    // Without an early end, so that several are looked at at a time.
+    are_near
+        .fold(true, |all, is_near| all & is_near)
+        .then_some(picos)
+}
+
+/// The nearest whole number of pico-dollars, and whether the product of doubles leaves no doubt that it is:
+/// below 2⁵⁰ it is off by no more than an eighth, so that what is closer than three eighths to a whole
+/// number rounds to that.
 #[inline]
-fn near_pico(v: f64) -> Option<i64> {
+fn near_pico(v: f64) -> (i64, bool) {
     const MOST: f64 = 1_125_899_906_842_624.0;
-    /// Added to a number of less than 2⁵¹ it leaves no bits for a fraction.
+    /// Added to a number of less than 2⁵¹ it leaves no bits for a fraction: the last bits of the sum are
+    /// those of the whole number.
     const WHOLE: f64 = 6_755_399_441_055_744.0;
     let product = v * 1e12;
-    let whole = (product + WHOLE) - WHOLE;
-    #[expect(clippy::cast_possible_truncation, reason = "it is whole and small")]
-    (product.abs() < MOST && (product - whole).abs() < 0.375).then_some(whole as i64)
+    let sum = product + WHOLE;
+    let is_near = (product.abs() < MOST) & ((product - (sum - WHOLE)).abs() < 0.375);
+    let whole = sum.to_bits().wrapping_sub(WHOLE.to_bits());
+    (whole.cast_signed(), is_near)
 }
 
 fn exact_pico(v: f64) -> Result<Option<i64>, MoneyError> {

@@ -83,14 +83,15 @@ struct Sums {
 }
 
 impl Sums {
-    /// Adds to each group the sum of its rows that count.
+    /// Adds to each group the sum of its rows that count. `sum` is that of up to 64 values, of those of
+    /// which the bit is set.
     fn add<T: ArrowPrimitiveType>(
         &mut self,
         values: &PrimitiveArray<T>,
         groups: &[usize],
         filter: Option<&BooleanArray>,
         n_groups: usize,
-        add: impl Fn(i128, T::Native) -> Option<i128>,
+        sum: impl Fn(&[T::Native], u64) -> Option<i128>,
     ) -> Result<()> {
         self.sums.resize(n_groups, 0);
         self.has_value.resize(n_groups, false);
@@ -102,45 +103,51 @@ impl Sums {
         let mut first = 0;
         // Rows of one group mostly follow each other.
         for run in groups.chunk_by(|one, other| one == other) {
-            let rows = first..first + run.len();
-            first = rows.end;
-            let (Some(group), Some(values)) = (run.first(), values.values().get(rows.clone()))
+            let start = first;
+            first += run.len();
+            let (Some(group), Some(values)) = (run.first(), values.values().get(start..first))
             else {
                 return internal_err!("more groups than values");
             };
-            let sum = match &counting {
-                None => sum(values.iter().map(|value| Some(*value)), &add),
-                Some(counting) => {
-                    let values = values.iter().zip(rows);
-                    let value = |(value, row): (&_, _)| counting.is_valid(row).then_some(*value);
-                    sum(values.map(value), &add)
-                }
-            }?;
-            let Some(sum) = sum else { continue };
             let (Some(all), Some(has_value)) =
                 (self.sums.get_mut(*group), self.has_value.get_mut(*group))
             else {
                 return internal_err!("group {group} of {n_groups}");
             };
-            *has_value = true;
-            *all = within(all.checked_add(sum))?;
+            let mut add = |values: &[T::Native], counting| -> Result<()> {
+                if counting != 0 {
+                    *has_value = true;
+                    let sum = sum(values, counting).and_then(|sum| all.checked_add(sum));
+                    *all = within(sum)?;
+                }
+                Ok(())
+            };
+            let mut values = values.chunks(u64::BITS as usize);
+            match &counting {
+                None => values.try_for_each(|values| add(values, u64::MAX))?,
+                Some(counting) => {
+                    let counting = counting.inner().slice(start, run.len());
+                    let words = counting.bit_chunks();
+                    values
+                        .zip(words.iter_padded())
+                        .try_for_each(|(values, word)| add(values, word))?;
+                }
+            }
         }
         Ok(())
     }
 }
 
-/// The sum of the values that there are.
-fn sum<T>(
-    values: impl Iterator<Item = Option<T>>,
-    add: impl Fn(i128, T) -> Option<i128>,
-) -> Result<Option<i128>> {
-    let (mut all, mut has_value) = (Some(0), false);
-    for value in values.flatten() {
-        all = all.and_then(|sum| add(sum, value));
-        has_value = true;
+/// The sum of up to 64 integers, of those of which the bit is set.
+fn sum_of_integers(values: &[i64], counting: u64) -> i128 {
+    if counting == u64::MAX {
+        return values.iter().map(|value| i128::from(*value)).sum();
     }
-    let all = within(all)?;
-    Ok(has_value.then_some(all))
+    let counted = values.iter().zip(0..).map(|(value, bit)| {
+        let counts = (counting >> bit & 1).cast_signed();
+        i128::from(value & counts.wrapping_neg())
+    });
+    counted.sum()
 }
 
 fn within(sum: Option<i128>) -> Result<i128> {
@@ -160,12 +167,17 @@ impl GroupsAccumulator for Sums {
             return internal_err!("exact_sum takes one column");
         };
         if let Some(integers) = values.as_primitive_opt::<Int64Type>() {
-            // No number of rows that fits into memory passes the limit.
-            let add = |sum, value| Some(sum + i128::from(value));
-            self.add(integers, group_indices, opt_filter, total_num_groups, add)
+            let sum = |values: &[i64], counting| Some(sum_of_integers(values, counting));
+            self.add(integers, group_indices, opt_filter, total_num_groups, sum)
         } else if let Some(sums) = values.as_primitive_opt::<Decimal128Type>() {
-            let add = |sum: i128, value| within(sum.checked_add(value)).ok();
-            self.add(sums, group_indices, opt_filter, total_num_groups, add)
+            let sum = |values: &[i128], counting: u64| {
+                let mut counted = values.iter().zip(0..);
+                counted.try_fold(0_i128, |sum, (value, bit)| match counting >> bit & 1 {
+                    0 => Some(sum),
+                    _ => sum.checked_add(*value),
+                })
+            };
+            self.add(sums, group_indices, opt_filter, total_num_groups, sum)
         } else {
             internal_err!("exact_sum takes integers, not {}", values.data_type())
         }

@@ -9,8 +9,10 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::hint::black_box;
 use std::sync::Arc;
 
-use datafusion::arrow::array::{Array, AsArray, Decimal128Array, Int64Array, RecordBatch};
-use datafusion::arrow::datatypes::{DataType, Decimal128Type, Int64Type};
+use datafusion::arrow::array::{
+    Array, AsArray, Decimal128Array, Int64Array, RecordBatch, UInt64Array,
+};
+use datafusion::arrow::datatypes::{DataType, Decimal128Type};
 use datafusion::common::{Result, internal_err, resources_datafusion_err};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
@@ -96,17 +98,23 @@ impl Below {
         Ok(())
     }
 
-    /// What runs used themselves: what they carry but for their children's. Neither gives nothing.
-    fn own(&self, runs: &Decimal128Array, carried: &Int64Array, column: usize) -> Decimal128Array {
+    /// Where the sums of runs begin; null of those that have no children.
+    fn starts(&self, runs: &Decimal128Array) -> UInt64Array {
         let wanted = runs.values().iter().map(|bits| self.wanted(*bits));
         let wanted: Vec<Wanted> = wanted.collect();
         self.touch(&wanted);
-        let own = wanted.into_iter().enumerate().map(|(row, wanted)| {
-            let carried = carried
-                .is_valid(row)
-                .then(|| i128::from(carried.value(row)));
+        let starts = wanted.into_iter().enumerate().map(|(row, wanted)| {
             let start = runs.is_valid(row).then(|| self.start(wanted)).flatten();
-            match start.and_then(|start| self.sum(start + N_KEY + column)) {
+            start.map(|start| (start + N_KEY) as u64)
+        });
+        starts.collect()
+    }
+
+    /// What runs used themselves: what they carry but for their children's. Neither gives nothing.
+    fn own(&self, starts: &UInt64Array, carried: &Int64Array, column: usize) -> Decimal128Array {
+        let own = starts.iter().zip(carried).map(|(start, carried)| {
+            let carried = carried.map(i128::from);
+            match start.and_then(|start| self.sum(to_index(start) + column)) {
                 Some(below) => Some(carried.unwrap_or(0) - below),
                 None => carried,
             }
@@ -267,42 +275,66 @@ const fn to_index(bits: u64) -> usize {
     bits as usize
 }
 
+/// Where the sums begin of what a run's children used, by the bits of the run.
+pub(super) fn start(below: &Arc<Below>, bits: Expr) -> Expr {
+    let bits_type = DataType::Decimal128(38, 0);
+    Reading::Start
+        .function(below, vec![bits_type])
+        .call(vec![bits])
+}
+
 /// What a run used itself, of what it carries in the column of a number.
-pub(super) fn own(below: &Arc<Below>, bits: Expr, carried: Expr, column: usize) -> Expr {
-    let types = vec![DataType::Decimal128(38, 0), DataType::Int64];
-    let function = OwnUsage {
-        below: Arc::clone(below),
-        column,
-        signature: Signature::exact(types, Volatility::Immutable),
-    };
-    Arc::new(ScalarUDF::new_from_impl(function)).call(vec![bits, carried])
+pub(super) fn own(below: &Arc<Below>, start: Expr, carried: Expr, column: usize) -> Expr {
+    let types = vec![DataType::UInt64, DataType::Int64];
+    let function = Reading::Own { column }.function(below, types);
+    function.call(vec![start, carried])
+}
+
+/// What is read of the sums.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Reading {
+    Start,
+    Own { column: usize },
+}
+
+impl Reading {
+    fn function(self, below: &Arc<Below>, types: Vec<DataType>) -> ScalarUDF {
+        ScalarUDF::new_from_impl(ReadBelow {
+            below: Arc::clone(below),
+            reading: self,
+            signature: Signature::exact(types, Volatility::Immutable),
+        })
+    }
 }
 
 #[derive(Debug)]
-struct OwnUsage {
+struct ReadBelow {
     below: Arc<Below>,
-    column: usize,
+    reading: Reading,
     signature: Signature,
 }
 
-impl PartialEq for OwnUsage {
+impl PartialEq for ReadBelow {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.below, &other.below) && self.column == other.column
+        Arc::ptr_eq(&self.below, &other.below) && self.reading == other.reading
     }
 }
 
-impl Eq for OwnUsage {}
+impl Eq for ReadBelow {}
 
-impl Hash for OwnUsage {
+impl Hash for ReadBelow {
     fn hash<H: Hasher>(&self, state: &mut H) {
         Arc::as_ptr(&self.below).hash(state);
-        self.column.hash(state);
+        self.reading.hash(state);
     }
 }
 
-impl ScalarUDFImpl for OwnUsage {
+impl ScalarUDFImpl for ReadBelow {
     fn name(&self) -> &'static str {
-        "own_usage"
+        match self.reading {
+            Reading::Start => "below",
+            Reading::Own { .. } => "own_usage",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -310,21 +342,24 @@ impl ScalarUDFImpl for OwnUsage {
     }
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(SUM)
+        Ok(match self.reading {
+            Reading::Start => DataType::UInt64,
+            Reading::Own { .. } => SUM,
+        })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [bits, carried] = args.args.as_slice() else {
-            return internal_err!("own_usage takes a run and what it carries");
-        };
-        let bits = bits.to_array(args.number_rows)?;
-        let carried = carried.to_array(args.number_rows)?;
-        let own = self.below.own(
-            bits.as_primitive::<Decimal128Type>(),
-            carried.as_primitive::<Int64Type>(),
-            self.column,
-        );
-        Ok(ColumnarValue::Array(Arc::new(own)))
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        Ok(ColumnarValue::Array(
+            match (self.reading, arrays.as_slice()) {
+                (Reading::Start, [bits]) => Arc::new(self.below.starts(bits.as_primitive())),
+                (Reading::Own { column }, [starts, carried]) => {
+                    let (starts, carried) = (starts.as_primitive(), carried.as_primitive());
+                    Arc::new(self.below.own(starts, carried, column))
+                }
+                _ => return internal_err!("{} of {} columns", self.name(), arrays.len()),
+            },
+        ))
     }
 }
 
@@ -387,7 +422,7 @@ mod tests {
                 if below.n_columns == 0 {
                     continue;
                 }
-                let own = below.own(&all, &all_carried, column);
+                let own = below.own(&below.starts(&all), &all_carried, column);
                 let expected = ids.clone().map(|id| {
                     let carried = carried.map(i128::from);
                     match id.and_then(|id| sums.get(&id)) {

@@ -2,8 +2,6 @@
 
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 
-use super::values::NOWHERE;
-
 const WORD_BITS: usize = 64;
 
 /// Bits, packed.
@@ -99,25 +97,54 @@ impl Bits {
         self.push_word(word, n);
     }
 
-    /// For each bit that is set how many are set before it; [`NOWHERE`] for the others.
+    /// For each bit how many are set before it.
     pub(super) fn ranks(&self, ranks: &mut Vec<u32>) {
-        ranks.clear();
+        let n_end = ranks.len() + self.n;
         let mut n_before = 0;
         for word in &self.words {
             ranks.extend((0..WORD_BITS).map(|bit| {
-                let is_set = (word >> bit & 1) == 1;
-                let rank = if is_set { n_before } else { NOWHERE };
-                n_before += u32::from(is_set);
+                let rank = n_before;
+                n_before += u32::from((word >> bit & 1) == 1);
                 rank
             }));
         }
-        ranks.truncate(self.n);
+        ranks.truncate(n_end);
+    }
+
+    /// The same of some bits alone.
+    pub(super) fn ranks_of(&self, places: impl Iterator<Item = usize>, ranks: &mut Vec<u32>) {
+        let bytes = self.words.iter().flat_map(|word| word.to_le_bytes());
+        let mut n_before = 0;
+        let bytes = bytes.map(|byte| {
+            let before = n_before;
+            n_before += u32::from(n_set(byte));
+            (byte, before)
+        });
+        let bytes: Vec<(u8, u32)> = bytes.collect();
+        ranks.extend(places.map(|place| {
+            let (byte, before) = bytes.get(place / 8).copied().unwrap_or_default();
+            before + u32::from(n_set(byte & !(u8::MAX << (place % 8))))
+        }));
     }
 
     /// The bits as arrow has them.
     pub(super) fn into_buffer(self) -> BooleanBuffer {
         BooleanBuffer::new(Buffer::from_vec(self.words), 0, self.n)
     }
+}
+
+/// How many bits of a byte are set: looked up, as the oldest processors do not count them.
+fn n_set(byte: u8) -> u8 {
+    const N_SET: [u8; 256] = {
+        let mut all = [0; 256];
+        let mut byte = 1;
+        while byte < all.len() {
+            all[byte] = all[byte / 2] + (byte % 2 == 1) as u8;
+            byte += 1;
+        }
+        all
+    };
+    N_SET[usize::from(byte)]
 }
 
 /// Eight bytes from a place on, the least first; zeros where they are not there.
@@ -143,6 +170,7 @@ mod tests {
                 (any::<bool>(), any::<bool>(), 0..200_usize, proptest::collection::vec(any::<u8>(), 0..30), 0..9_usize),
                 0..12,
             ),
+            step in 1..9_usize,
         ) {
             let mut bits = Bits::default();
             let mut expected = Vec::new();
@@ -162,13 +190,17 @@ mod tests {
             }
             prop_assert_eq!(bits.n, expected.len());
             prop_assert_eq!(bits.n_set(), expected.iter().filter(|is_set| **is_set).count());
-            let mut ranks = Vec::new();
+            let mut ranks = vec![7];
             bits.ranks(&mut ranks);
-            prop_assert_eq!(ranks.len(), expected.len());
+            prop_assert_eq!(ranks.len(), 1 + expected.len());
+            let mut some_ranks = vec![7];
+            bits.ranks_of((0..expected.len()).step_by(step), &mut some_ranks);
+            let some: Vec<u32> = ranks.iter().skip(1).copied().step_by(step).collect();
+            prop_assert_eq!(&some_ranks[1..], some);
             let mut rank = 0;
             for (at, is_set) in expected.iter().enumerate() {
                 prop_assert_eq!(bits.is_set(at), *is_set);
-                prop_assert_eq!(ranks[at], if *is_set { rank } else { NOWHERE });
+                prop_assert_eq!(ranks[1 + at], rank);
                 rank += u32::from(*is_set);
             }
             prop_assert!(!bits.is_set(expected.len()));

@@ -45,16 +45,17 @@ impl fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
-    /// Exchanges a page that has no room for some bytes for one that has, where there is one.
+    /// Exchanges a page that has no room for some bytes for one that has.
     pub(super) fn make_room(&mut self, page: &mut Vec<u8>, n_bytes: u64) {
         let has_room = |page: &Vec<u8>| page.capacity() as u64 >= n_bytes;
         if has_room(page) {
             return;
         }
-        if let Some(place) = self.spare.iter().rposition(has_room) {
-            let other = self.spare.swap_remove(place);
-            self.give_back(std::mem::replace(page, other));
-        }
+        let place = self.spare.iter().rposition(has_room);
+        let other = place.map(|place| self.spare.swap_remove(place));
+        // What is there would be copied where it grew.
+        self.give_back(std::mem::take(page));
+        *page = other.unwrap_or_default();
     }
 
     /// Takes the memory of a page that has been read.

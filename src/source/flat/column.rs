@@ -14,7 +14,7 @@ use super::Result;
 use super::bits::Bits;
 use super::codec::{Codec, Decompressor};
 use super::packed::{Differences, Runs, take};
-use super::values::{FixedBytes, NOWHERE, Places, Stored, Values};
+use super::values::{FixedBytes, Places, Stored, Values};
 use crate::source::thrift::{self, PageHeader, PageKind};
 
 // The encodings of values.
@@ -55,9 +55,9 @@ pub(super) struct FlatColumn {
     /// Which of the gathered rows have a value; nothing where all of them have.
     is_there: Option<Bits>,
     n_gathered: usize,
-    /// Which rows of a step have a value, the places of these values, and which of them are wanted.
+    /// Which rows of a step have a value, which of the wanted ones, and the places of these values.
     step: Bits,
-    ranks: Vec<u32>,
+    wanted: Bits,
     places: Vec<u32>,
 }
 
@@ -204,7 +204,7 @@ impl FlatColumn {
             is_there: None,
             n_gathered: 0,
             step: Bits::default(),
-            ranks: Vec::new(),
+            wanted: Bits::default(),
             places: Vec::new(),
         }))
     }
@@ -376,51 +376,66 @@ impl FlatColumn {
             return Err("a page is read that is not open".into());
         };
         let n_values = open.n_values(&self.page, n, &mut self.step)?;
+        let first = u32::try_from(first).map_err(|error| error.to_string())?;
         let n_wanted = match wanted {
             Wanted::All => n,
             Wanted::Rows(rows) => rows.len(),
         };
-        let has_all = n_values == n;
-        self.places.clear();
-        let places = match wanted {
-            Wanted::All if has_all => Places::All(n),
-            Wanted::Rows(rows) if has_all => {
-                let first = u32::try_from(first).map_err(|error| error.to_string())?;
-                self.places.extend(rows.iter().map(|row| row - first));
-                Places::Some(&self.places)
-            }
-            Wanted::All => {
-                self.step.ranks(&mut self.ranks);
-                Places::Some(&self.ranks)
-            }
-            Wanted::Rows(rows) => {
-                self.step.ranks(&mut self.ranks);
-                let rank = |row: &u32| self.ranks.get(*row as usize - first);
-                let places = rows.iter().map(|row| rank(row).copied().unwrap_or(NOWHERE));
-                self.places.extend(places);
-                Places::Some(&self.places)
-            }
-        };
-        if has_all {
+        if n_values == n {
             if let Some(is_there) = &mut self.is_there {
                 is_there.push_same(true, n_wanted);
             }
-        } else {
-            let n_gathered = self.n_gathered;
-            let is_there = self.is_there.get_or_insert_with(|| {
-                let mut all = Bits::default();
-                all.push_same(true, n_gathered);
-                all
-            });
-            match wanted {
-                Wanted::All => is_there.append(&self.step),
-                Wanted::Rows(_) => {
-                    is_there.extend(self.places.iter().map(|place| *place != NOWHERE));
+            self.n_gathered += n_wanted;
+            let wanted = match wanted {
+                Wanted::All => Places::All(n),
+                Wanted::Rows(rows) => {
+                    self.places.clear();
+                    self.places.extend(rows.iter().map(|row| row - first));
+                    Places::Some {
+                        places: &self.places,
+                        are_there: None,
+                    }
                 }
-            }
+            };
+            return self.values.read(&self.page, &mut open.stored, n, wanted);
         }
+        let n_gathered = self.n_gathered;
+        let is_there = self.is_there.get_or_insert_with(|| {
+            let mut all = Bits::default();
+            all.push_same(true, n_gathered);
+            all
+        });
         self.n_gathered += n_wanted;
-        self.values
-            .read(&self.page, &mut open.stored, n_values, places)
+        if n_values == 0 {
+            is_there.push_same(false, n_wanted);
+            self.values.add_nothing(n_wanted);
+            return Ok(());
+        }
+        self.places.clear();
+        let are_there = match wanted {
+            Wanted::All => {
+                self.step.ranks(&mut self.places);
+                &self.step
+            }
+            Wanted::Rows(rows) => {
+                let rows = rows.iter().map(|row| (row - first) as usize);
+                self.step.ranks_of(rows.clone(), &mut self.places);
+                self.wanted.clear();
+                self.wanted.extend(rows.map(|row| self.step.is_set(row)));
+                &self.wanted
+            }
+        };
+        is_there.append(are_there);
+        // Of the rows after the last value.
+        let last = u32::try_from(n_values - 1).map_err(|error| error.to_string())?;
+        for place in &mut self.places {
+            *place = last.min(*place);
+        }
+        let wanted = Places::Some {
+            places: &self.places,
+            are_there: Some(are_there),
+        };
+        let stored = &mut open.stored;
+        self.values.read(&self.page, stored, n_values, wanted)
     }
 }

@@ -7,12 +7,11 @@ use std::ops::Range;
 
 use super::Result;
 use super::bits::{Bits, word_at};
-use super::values::NOWHERE;
 use crate::source::thrift;
 
 const ENDS_EARLY: &str = "a page's values end early";
 
-/// The most bits that a number of a run may take: one more, and it could be [`NOWHERE`].
+/// The most bits that a number of a run may take: one more, and it could be what stands for no place.
 const WIDTH_MAX: u8 = 31;
 
 /// Runs of one number, and runs of numbers of a few bits each (`RLE`).
@@ -59,7 +58,7 @@ impl Runs {
         })
     }
 
-    /// Goes on by `n` numbers and adds those at some places among them, which rise; [`NOWHERE`] stays so.
+    /// Goes on by `n` numbers and adds those at some places among them, which do not fall.
     pub(super) fn read_some(
         &mut self,
         page: &[u8],
@@ -69,47 +68,23 @@ impl Runs {
     ) -> Result<()> {
         let mask = (1_u64 << self.width) - 1;
         let width = usize::from(self.width);
-        let has_nowhere = places.contains(&NOWHERE);
         let mut rest = places;
         let mut first = 0;
         self.each(page, n, |run| {
             let (Run::Same { n, .. } | Run::Packed { n, .. }) = run;
             let end = first + n;
-            let n_here = if has_nowhere {
-                // Those that are nowhere count as here.
-                let is_here = |place: &&u32| **place == NOWHERE || (**place as usize) < end;
-                rest.iter().take_while(is_here).count()
-            } else {
-                let next = rest.get(..n).unwrap_or(rest);
-                next.partition_point(|place| (*place as usize) < end)
-            };
+            let n_here = rest.partition_point(|place| (*place as usize) < end);
             let (here, others) = rest.split_at(n_here);
             match run {
-                Run::Same { value, .. } if has_nowhere => {
-                    numbers.extend(here.iter().map(|place| match *place {
-                        NOWHERE => NOWHERE,
-                        _ => value,
-                    }));
-                }
-                Run::Same { value, .. } => numbers.extend(std::iter::repeat_n(value, here.len())),
-                Run::Packed { at, .. } => {
-                    let number =
-                        |place: u32| number_at(page, at + (place as usize - first) * width, mask);
-                    if has_nowhere {
-                        numbers.extend(here.iter().map(|place| match *place {
-                            NOWHERE => NOWHERE,
-                            place => number(place),
-                        }));
-                    } else {
-                        numbers.extend(here.iter().map(|place| number(*place)));
-                    }
-                }
+                Run::Same { value, .. } => numbers.extend(std::iter::repeat_n(value, n_here)),
+                Run::Packed { at, .. } => numbers.extend(here.iter().map(|place| {
+                    let index = *place as usize - first;
+                    number_at(page, at + index * width, mask)
+                })),
             }
             rest = others;
             first = end;
-        })?;
-        numbers.extend(rest.iter().map(|_| NOWHERE));
-        Ok(())
+        })
     }
 
     /// Adds the next `n` numbers, which are bits.

@@ -21,7 +21,7 @@ use super::packed::{Differences, Runs};
 
 const ENDS_EARLY: &str = "a page's values end early";
 
-/// The place of a value that is not there.
+/// The place in a dictionary of a text that is not there.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Which of some values are wanted.
@@ -29,8 +29,12 @@ pub(super) const NOWHERE: u32 = u32::MAX;
 pub(super) enum Places<'a> {
     /// As many as there are, all of them.
     All(usize),
-    /// These, in rising order, among them [`NOWHERE`].
-    Some(&'a [u32]),
+    /// Those at places that do not fall.
+    Some {
+        places: &'a [u32],
+        /// Which of them are there, where not all are; any value may stand for one that is not.
+        are_there: Option<&'a Bits>,
+    },
 }
 
 /// How and where the values of a page lie that are not read yet.
@@ -92,6 +96,11 @@ impl Values {
         wanted: Places<'_>,
     ) -> Result<()> {
         each!(self, values => values.read(page, stored, n, wanted))
+    }
+
+    /// Adds `n` values that are not there.
+    pub(super) fn add_nothing(&mut self, n: usize) {
+        each!(self, values => values.add_nothing(n));
     }
 
     /// Passes over the next `n` values.
@@ -181,14 +190,11 @@ fn places(
     let n_before = places.len();
     match wanted {
         Places::All(_) => runs.read(page, n, places)?,
-        Places::Some(wanted) => runs.read_some(page, n, wanted, places)?,
+        Places::Some { places: wanted, .. } => runs.read_some(page, n, wanted, places)?,
     }
     let added = places.get(n_before..).unwrap_or_default();
-    let is_outside = |place: u32| place as usize >= n_there && place != NOWHERE;
-    if added
-        .iter()
-        .fold(false, |any, place| any | is_outside(*place))
-    {
+    let greatest = added.iter().fold(0, |most, place| most.max(*place));
+    if !added.is_empty() && greatest as usize >= n_there {
         return Err(
             format!("a page speaks of more than the {n_there} values of its dictionary").into(),
         );
@@ -200,7 +206,7 @@ fn places(
 fn gather<T: Copy + Default>(values: &[T], wanted: Places<'_>, into: &mut Vec<T>) {
     match wanted {
         Places::All(n) => into.extend_from_slice(values.get(..n).unwrap_or_default()),
-        Places::Some(places) => {
+        Places::Some { places, .. } => {
             let value = |place: &u32| values.get(*place as usize).copied().unwrap_or_default();
             into.extend(places.iter().map(value));
         }
@@ -229,7 +235,7 @@ macro_rules! stores {
                         let numbers = numbers.iter().take(n);
                         into.extend(numbers.map(|bytes| <$native>::from_le_bytes(*bytes)));
                     }
-                    Places::Some(places) => into.extend(places.iter().map(|place| {
+                    Places::Some { places, .. } => into.extend(places.iter().map(|place| {
                         let bytes = numbers.get(*place as usize).copied();
                         <$native>::from_le_bytes(bytes.unwrap_or_default())
                     })),
@@ -277,6 +283,11 @@ impl<T: Stores> Default for Numbers<T> {
 }
 
 impl<T: Stores> Numbers<T> {
+    fn add_nothing(&mut self, n: usize) {
+        let n_all = self.gathered.len() + n;
+        self.gathered.resize(n_all, T::Native::default());
+    }
+
     fn set_dictionary(&mut self, page: &[u8], n: usize) -> Result<()> {
         let bytes = plain(page, &mut 0, n, size_of::<T::Native>())?;
         self.dictionary.clear();
@@ -292,7 +303,6 @@ impl<T: Stores> Numbers<T> {
         wanted: Places<'_>,
     ) -> Result<()> {
         match stored {
-            Stored::Nothing if n == 0 => T::gather(&[], wanted, &mut self.gathered),
             Stored::Plain(at) => {
                 let bytes = plain(page, at, n, size_of::<T::Native>())?;
                 T::gather(bytes, wanted, &mut self.gathered);
@@ -349,6 +359,12 @@ impl FixedBytes {
         }
     }
 
+    fn add_nothing(&mut self, n: usize) {
+        let n_bytes = self.gathered.len() + n * self.width;
+        self.gathered.resize(n_bytes, 0);
+        self.n += n;
+    }
+
     fn set_dictionary(&mut self, page: &[u8], n: usize) -> Result<()> {
         self.dictionary = plain(page, &mut 0, n, self.width)?.to_vec();
         Ok(())
@@ -370,18 +386,12 @@ impl FixedBytes {
             }
         };
         match stored {
-            Stored::Nothing if n == 0 => {
-                if let Places::Some(wanted) = wanted {
-                    let n_bytes = self.gathered.len() + wanted.len() * width;
-                    self.gathered.resize(n_bytes, 0);
-                }
-            }
             Stored::Plain(at) => {
                 let bytes = plain(page, at, n, width)?;
                 match wanted {
                     Places::All(_) => self.gathered.extend_from_slice(bytes),
-                    Places::Some(wanted) => {
-                        for place in wanted {
+                    Places::Some { places, .. } => {
+                        for place in places {
                             value(bytes, *place, &mut self.gathered);
                         }
                     }
@@ -399,7 +409,7 @@ impl FixedBytes {
         }
         self.n += match wanted {
             Places::All(n) => n,
-            Places::Some(wanted) => wanted.len(),
+            Places::Some { places, .. } => places.len(),
         };
         Ok(())
     }
@@ -421,6 +431,10 @@ pub(super) struct Bools {
 }
 
 impl Bools {
+    fn add_nothing(&mut self, n: usize) {
+        self.gathered.push_same(false, n);
+    }
+
     #[expect(clippy::unused_self, reason = "others have one")]
     fn set_dictionary(&mut self, _page: &[u8], _n: usize) -> Result<()> {
         Err("a dictionary of booleans".into())
@@ -435,7 +449,6 @@ impl Bools {
     ) -> Result<()> {
         self.bits.clear();
         match stored {
-            Stored::Nothing if n == 0 => {}
             Stored::PlainBits(at) => {
                 if (*at + n).div_ceil(8) > page.len() {
                     return Err(ENDS_EARLY.into());
@@ -448,7 +461,7 @@ impl Bools {
         }
         match wanted {
             Places::All(_) => self.gathered.append(&self.bits),
-            Places::Some(places) => {
+            Places::Some { places, .. } => {
                 let bits = places.iter().map(|place| self.bits.is_set(*place as usize));
                 self.gathered.extend(bits);
             }
@@ -515,6 +528,11 @@ impl<T: ByteViewType> Default for Texts<T> {
 }
 
 impl<T: Adds> Texts<T> {
+    fn add_nothing(&mut self, n: usize) {
+        self.end_plain();
+        self.places.extend(std::iter::repeat_n(NOWHERE, n));
+    }
+
     fn set_dictionary(&mut self, page: &[u8], n: usize) -> Result<()> {
         self.end_places()?;
         let mut texts = GenericByteViewBuilder::new();
@@ -535,16 +553,21 @@ impl<T: Adds> Texts<T> {
         wanted: Places<'_>,
     ) -> Result<()> {
         match stored {
-            Stored::Nothing if n == 0 => {
-                self.end_plain();
-                if let Places::Some(wanted) = wanted {
-                    self.places.extend(wanted.iter().map(|_| NOWHERE));
-                }
-            }
             Stored::Places(runs) => {
                 self.end_plain();
                 let which = (self.dictionary.len(), wanted);
+                let n_before = self.places.len();
                 places(page, runs, n, which, &mut self.places)?;
+                if let Places::Some {
+                    are_there: Some(are_there),
+                    ..
+                } = wanted
+                {
+                    let added = self.places.iter_mut().skip(n_before).enumerate();
+                    for (_, place) in added.filter(|(at, _)| !are_there.is_set(*at)) {
+                        *place = NOWHERE;
+                    }
+                }
             }
             Stored::Plain(at) => {
                 self.end_places()?;
@@ -559,15 +582,16 @@ impl<T: Adds> Texts<T> {
                             T::add(page.get(range.clone()).unwrap_or_default(), &mut self.plain)?;
                         }
                     }
-                    Places::Some(places) => {
-                        for place in places {
+                    Places::Some { places, are_there } => {
+                        for (at, place) in places.iter().enumerate() {
+                            let is_there = are_there.is_none_or(|are_there| are_there.is_set(at));
                             match self.ranges.get(*place as usize) {
-                                Some(range) => {
+                                Some(range) if is_there => {
                                     self.n_bytes += range.len();
                                     let text = page.get(range.clone()).unwrap_or_default();
                                     T::add(text, &mut self.plain)?;
                                 }
-                                None => self.plain.append_null(),
+                                _ => self.plain.append_null(),
                             }
                         }
                     }
