@@ -7,6 +7,7 @@ pub(crate) mod audit;
 mod facets;
 mod filter;
 mod matching;
+mod numbered;
 mod own;
 mod split;
 mod stored;
@@ -31,6 +32,7 @@ use crate::traces::{self, USAGE};
 
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
+use numbered::Numbered;
 pub(crate) use own::{Below, children, of_children, own_usage, own_usage_above, usage_of};
 use split::TRACE_FAILED;
 pub(crate) use split::{
@@ -76,10 +78,19 @@ pub(crate) const N_ROOTLESS: &str = "n_rootless";
 
 /// Root runs → one tally a project.
 pub(crate) fn tally(roots: LogicalPlan) -> Result<LogicalPlan> {
+    const NUMBER: &str = "@project";
     let composite = traces::is_composite();
     let tallies = measures(&roots, &composite)?;
+    let projects = Numbered::default();
+    let number = projects.number(ident(Column::SessionId.name()));
+    let project = projects.text(ident(NUMBER));
+    let columns = TallyColumn::DOCUMENT.iter();
     LogicalPlanBuilder::new(roots)
-        .aggregate([ident(Column::SessionId.name())], tallies)?
+        .aggregate([number.alias(NUMBER)], tallies)?
+        .project(
+            std::iter::once(project.alias(Column::SessionId.name()))
+                .chain(columns.map(|column| ident(column.name()))),
+        )?
         .build()
 }
 

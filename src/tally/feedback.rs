@@ -169,12 +169,12 @@ impl ParsedSummaries {
         &self.parsed[place]
     }
 
-    /// Counts a run's `feedback_stats` in a group.
-    pub(crate) fn count(&mut self, group: usize, json: &str) {
+    /// Counts the `feedback_stats` of `n` runs in a group.
+    pub(crate) fn count(&mut self, group: usize, json: &str, n: u64) {
         // What most runs have adds nothing.
         if json != "{}" {
             let place = self.place(json);
-            *self.counts.entry((group, place)).or_default() += 1;
+            *self.counts.entry((group, place)).or_default() += n;
         }
     }
 

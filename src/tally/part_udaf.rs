@@ -8,15 +8,17 @@
 use std::fmt::Debug;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, Int64Array, LargeBinaryArray,
     LargeBinaryBuilder, StringViewArray,
 };
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{
-    DataFusionError, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
+    DataFusionError, HashMap, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
 };
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -27,7 +29,7 @@ use super::distinct::{self, Distinct};
 use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
 use super::sketch::Sketch;
-use super::sum_udaf::{SUM, Single};
+use super::sum_udaf::{SUM, Single, counting};
 
 /// `hdr_sketch(Int64) → LargeBinary`: the bytes of the sketch of a group's values, for a DataFusion
 /// session of any kind. Negative values are left out; null where there is none.
@@ -129,7 +131,7 @@ parts! {
 trait Columns: Sized {
     fn of(arrays: &[ArrayRef]) -> Option<Self>;
     fn n_rows(&self) -> usize;
-    fn has(&self, row: usize) -> bool;
+    fn nulls(&self) -> Option<NullBuffer>;
 }
 
 impl<A: Array + Clone + 'static> Columns for (A,) {
@@ -142,9 +144,8 @@ impl<A: Array + Clone + 'static> Columns for (A,) {
         self.0.len()
     }
 
-    #[inline]
-    fn has(&self, row: usize) -> bool {
-        self.0.is_valid(row)
+    fn nulls(&self) -> Option<NullBuffer> {
+        self.0.nulls().cloned()
     }
 }
 
@@ -159,9 +160,26 @@ impl<A: Array + Clone + 'static, B: Array + Clone + 'static> Columns for (A, B) 
         self.0.len()
     }
 
+    fn nulls(&self) -> Option<NullBuffer> {
+        NullBuffer::union(self.0.nulls(), self.1.nulls())
+    }
+}
+
+/// Rows that follow each other, of which some count.
+struct Rows<'a> {
+    all: Range<usize>,
+    counting: Option<&'a NullBuffer>,
+}
+
+impl Rows<'_> {
     #[inline]
-    fn has(&self, row: usize) -> bool {
-        self.0.is_valid(row) && self.1.is_valid(row)
+    fn count(&self, row: usize) -> bool {
+        self.counting.is_none_or(|counting| counting.is_valid(row))
+    }
+
+    /// Those that count.
+    fn iter(&self) -> impl Iterator<Item = usize> {
+        self.all.clone().filter(|row| self.count(*row))
     }
 }
 
@@ -187,10 +205,10 @@ trait Feed: Debug + Send + Sync + 'static {
     fn feed_all(
         (part, _group): (&mut Self::Part, usize),
         values: &Self::Columns,
-        rows: impl Iterator<Item = usize>,
+        rows: &Rows<'_>,
         memory: &mut Self::Memory,
     ) -> Result<()> {
-        for row in rows {
+        for row in rows.iter() {
             Self::feed(part, values, row, memory)?;
         }
         Ok(())
@@ -226,15 +244,41 @@ struct Values;
 impl Feed for Values {
     type Part = Sketch;
     type Columns = (Int64Array,);
-    type Memory = ();
+    type Memory = Vec<u64>;
     const NAME: &'static str = "hdr_sketch";
     const INPUTS: &'static [DataType] = &[DataType::Int64];
 
-    #[inline]
-    fn feed(part: &mut Sketch, (values,): &(Int64Array,), row: usize, (): &mut ()) -> Result<()> {
+    fn feed(
+        part: &mut Sketch,
+        (values,): &(Int64Array,),
+        row: usize,
+        _: &mut Vec<u64>,
+    ) -> Result<()> {
         if let Ok(value) = u64::try_from(values.value(row)) {
             part.record(value);
         }
+        Ok(())
+    }
+
+    /// Those that count are brought together first, without a branch that nobody could foresee.
+    fn feed_all(
+        (part, _): (&mut Sketch, usize),
+        (values,): &(Int64Array,),
+        rows: &Rows<'_>,
+        counted: &mut Vec<u64>,
+    ) -> Result<()> {
+        counted.clear();
+        counted.resize(rows.all.len(), 0);
+        let values = values.values().get(rows.all.clone()).unwrap_or_default();
+        let mut n = 0;
+        for (value, row) in values.iter().zip(rows.all.clone()) {
+            if let Some(place) = counted.get_mut(n) {
+                *place = value.cast_unsigned();
+            }
+            n += usize::from((*value >= 0) & rows.count(row));
+        }
+        counted.truncate(n);
+        part.record_all(counted);
         Ok(())
     }
 
@@ -271,6 +315,9 @@ impl Feed for SummedValues {
     }
 }
 
+/// So few rows of a group are looked at one by one.
+const FEW_ROWS: usize = 32;
+
 #[derive(Debug)]
 struct Summaries;
 
@@ -295,11 +342,24 @@ impl Feed for Summaries {
     fn feed_all(
         (_, group): (&mut Feedback, usize),
         (values,): &(StringViewArray,),
-        rows: impl Iterator<Item = usize>,
+        rows: &Rows<'_>,
         parsed: &mut ParsedSummaries,
     ) -> Result<()> {
-        for row in rows {
-            parsed.count(group, values.value(row));
+        if rows.all.len() < FEW_ROWS {
+            for row in rows.iter() {
+                parsed.count(group, values.value(row), 1);
+            }
+            return Ok(());
+        }
+        // Rows that share a view, as a reader gives a dictionary, have one text.
+        let views = values.views();
+        let mut seen: HashMap<u128, (usize, u64)> = HashMap::new();
+        for row in rows.iter() {
+            let view = views.get(row).copied().unwrap_or_default();
+            seen.entry(view).or_insert((row, 0)).1 += 1;
+        }
+        for (row, n) in seen.into_values() {
+            parsed.count(group, values.value(row), n);
         }
         Ok(())
     }
@@ -488,15 +548,18 @@ impl<F: Feed> PartGroups<F> {
     ) -> Result<()> {
         let values = columns::<G>(values)?;
         self.parts.resize_with(n_groups, F::Part::default);
+        let counting = counting(values.nulls().as_ref(), filter);
         let mut first = 0;
         // Rows of one group mostly follow each other.
         for run in groups.chunk_by(|one, other| one == other) {
-            let rows = first..first + run.len();
-            first = rows.end;
+            let rows = Rows {
+                all: first..first + run.len(),
+                counting: counting.as_ref(),
+            };
+            first = rows.all.end;
             let group = run.first().copied().unwrap_or_default();
-            let rows = rows.filter(|row| counts(&values, filter, *row));
             self.grow(group, |part| {
-                G::feed_all((part, group), &values, rows, memory)
+                G::feed_all((part, group), &values, &rows, memory)
             })?;
         }
         if G::is_full(memory) {
@@ -580,10 +643,15 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
     ) -> Result<Vec<ArrayRef>> {
         let values = columns::<F>(values)?;
         let mut builder = LargeBinaryBuilder::with_capacity(values.n_rows(), 8 * values.n_rows());
+        let counting = counting(values.nulls().as_ref(), opt_filter);
+        let rows = Rows {
+            all: 0..values.n_rows(),
+            counting: counting.as_ref(),
+        };
         let mut bytes = Vec::new();
-        for row in 0..values.n_rows() {
+        for row in rows.all.clone() {
             bytes.clear();
-            if counts(&values, opt_filter, row) {
+            if rows.count(row) {
                 F::write_single(&values, row, &mut bytes)?;
             }
             append(&mut builder, &bytes);
@@ -599,11 +667,6 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
 fn columns<F: Feed>(values: &[ArrayRef]) -> Result<F::Columns> {
     F::Columns::of(values)
         .ok_or_else(|| internal_datafusion_err!("{} takes {:?}", F::NAME, F::INPUTS))
-}
-
-#[inline]
-fn counts(values: &impl Columns, filter: Option<&BooleanArray>, row: usize) -> bool {
-    values.has(row) && filter.is_none_or(|filter| filter.is_valid(row) && filter.value(row))
 }
 
 fn append(builder: &mut LargeBinaryBuilder, bytes: &[u8]) {

@@ -132,6 +132,19 @@ impl Sketch {
         }
     }
 
+    /// Adds values, as [`Self::record`] does each.
+    pub(crate) fn record_all(&mut self, mut values: &[u64]) {
+        while let [next, rest @ ..] = values {
+            values = match &mut self.form {
+                Form::Hdr(hdr) => hdr.record_some(values),
+                Form::Exact(_) => {
+                    self.record(*next);
+                    rest
+                }
+            };
+        }
+    }
+
     /// Adds a value `n` times, at a cost that does not depend on `n`.
     ///
     /// # Errors

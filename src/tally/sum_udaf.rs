@@ -95,11 +95,7 @@ impl Sums {
     ) -> Result<()> {
         self.sums.resize(n_groups, 0);
         self.has_value.resize(n_groups, false);
-        let counting = filter.map(|filter| match filter.null_count() {
-            0 => filter.values().clone(),
-            _ => prep_null_mask_filter(filter).values().clone(),
-        });
-        let counting = NullBuffer::union(values.nulls(), counting.map(NullBuffer::new).as_ref());
+        let counting = counting(values.nulls(), filter);
         let mut first = 0;
         // Rows of one group mostly follow each other.
         for run in groups.chunk_by(|one, other| one == other) {
@@ -136,6 +132,18 @@ impl Sums {
         }
         Ok(())
     }
+}
+
+/// Which rows count: those that have a value and for which a filter holds.
+pub(super) fn counting(
+    nulls: Option<&NullBuffer>,
+    filter: Option<&BooleanArray>,
+) -> Option<NullBuffer> {
+    let filter = filter.map(|filter| match filter.null_count() {
+        0 => filter.values().clone(),
+        _ => prep_null_mask_filter(filter).values().clone(),
+    });
+    NullBuffer::union(nulls, filter.map(NullBuffer::new).as_ref())
 }
 
 /// The sum of up to 64 integers, of those of which the bit is set.

@@ -99,7 +99,7 @@ impl Bits {
 
     /// For each bit how many are set before it.
     pub(super) fn ranks(&self, ranks: &mut Vec<u32>) {
-        let n_end = ranks.len() + self.n;
+        ranks.clear();
         let mut n_before = 0;
         for word in &self.words {
             ranks.extend((0..WORD_BITS).map(|bit| {
@@ -108,11 +108,16 @@ impl Bits {
                 rank
             }));
         }
-        ranks.truncate(n_end);
+        ranks.truncate(self.n);
     }
 
-    /// The same of some bits alone.
-    pub(super) fn ranks_of(&self, places: impl Iterator<Item = usize>, ranks: &mut Vec<u32>) {
+    /// The same of the bits at some places alone, and these bits themselves.
+    pub(super) fn choose(
+        &self,
+        places: impl Iterator<Item = usize>,
+        ranks: &mut Vec<u32>,
+        chosen: &mut Self,
+    ) {
         let bytes = self.words.iter().flat_map(|word| word.to_le_bytes());
         let mut n_before = 0;
         let bytes = bytes.map(|byte| {
@@ -121,9 +126,13 @@ impl Bits {
             (byte, before)
         });
         let bytes: Vec<(u8, u32)> = bytes.collect();
-        ranks.extend(places.map(|place| {
+        ranks.clear();
+        chosen.clear();
+        chosen.extend(places.map(|place| {
             let (byte, before) = bytes.get(place / 8).copied().unwrap_or_default();
-            before + u32::from(n_set(byte & !(u8::MAX << (place % 8))))
+            let bit = place % 8;
+            ranks.push(before + u32::from(n_set(byte & !(u8::MAX << bit))));
+            byte >> bit & 1 == 1
         }));
     }
 
@@ -192,15 +201,16 @@ mod tests {
             prop_assert_eq!(bits.n_set(), expected.iter().filter(|is_set| **is_set).count());
             let mut ranks = vec![7];
             bits.ranks(&mut ranks);
-            prop_assert_eq!(ranks.len(), 1 + expected.len());
-            let mut some_ranks = vec![7];
-            bits.ranks_of((0..expected.len()).step_by(step), &mut some_ranks);
-            let some: Vec<u32> = ranks.iter().skip(1).copied().step_by(step).collect();
-            prop_assert_eq!(&some_ranks[1..], some);
+            prop_assert_eq!(ranks.len(), expected.len());
+            let (mut some_ranks, mut some) = (vec![7], Bits::default());
+            bits.choose((0..expected.len()).step_by(step), &mut some_ranks, &mut some);
+            prop_assert!(ranks.iter().step_by(step).eq(&some_ranks));
+            let some: Vec<bool> = some.into_buffer().iter().collect();
+            prop_assert!(expected.iter().step_by(step).eq(&some));
             let mut rank = 0;
             for (at, is_set) in expected.iter().enumerate() {
                 prop_assert_eq!(bits.is_set(at), *is_set);
-                prop_assert_eq!(ranks[1 + at], rank);
+                prop_assert_eq!(ranks[at], rank);
                 rank += u32::from(*is_set);
             }
             prop_assert!(!bits.is_set(expected.len()));

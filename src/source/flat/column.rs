@@ -55,10 +55,51 @@ pub(super) struct FlatColumn {
     /// Which of the gathered rows have a value; nothing where all of them have.
     is_there: Option<Bits>,
     n_gathered: usize,
-    /// Which rows of a step have a value, which of the wanted ones, and the places of these values.
+    /// Which rows of a step have a value.
     step: Bits,
-    wanted: Bits,
+}
+
+/// Where the values of wanted rows lie among those of a step. Columns mostly lack them in the same rows as
+/// the column before.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Which rows of the step have a value.
+    step: Bits,
+    /// The wanted ones, where not all are.
+    rows: Option<Vec<u32>>,
+    /// The place of each, or of one of the next.
     places: Vec<u32>,
+    /// Which of them have a value.
+    are_there: Bits,
+}
+
+impl Found {
+    /// Finds those of some rows of a step of which `n_values` have a value, and some have none.
+    fn find(&mut self, step: &Bits, rows: Option<&[u32]>, n_values: usize) -> Places<'_> {
+        if self.rows.as_deref() != rows || self.step != *step {
+            self.step.clone_from(step);
+            match (rows, &mut self.rows) {
+                (Some(rows), Some(before)) => rows.clone_into(before),
+                (rows, before) => *before = rows.map(<[u32]>::to_vec),
+            }
+            if let Some(rows) = rows {
+                let rows = rows.iter().map(|row| *row as usize);
+                step.choose(rows, &mut self.places, &mut self.are_there);
+            } else {
+                step.ranks(&mut self.places);
+                self.are_there.clone_from(step);
+            }
+            // Of the rows after the last value.
+            let last = u32::try_from(n_values.saturating_sub(1)).unwrap_or(u32::MAX);
+            for place in &mut self.places {
+                *place = last.min(*place);
+            }
+        }
+        Places::Some {
+            places: &self.places,
+            are_there: Some(&self.are_there),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -204,8 +245,6 @@ impl FlatColumn {
             is_there: None,
             n_gathered: 0,
             step: Bits::default(),
-            wanted: Bits::default(),
-            places: Vec::new(),
         }))
     }
 
@@ -215,9 +254,11 @@ impl FlatColumn {
         n: usize,
         wanted: Wanted<'_>,
         decompressor: &mut Decompressor,
+        found: &mut Found,
     ) -> Result<()> {
         let mut done = 0;
         let mut rest = wanted;
+        let mut in_step = Vec::new();
         while done < n {
             if self.n_left == 0 {
                 self.next_page()?;
@@ -228,16 +269,23 @@ impl FlatColumn {
                 Wanted::Rows(rows) => {
                     let end = done + n_step;
                     let n_in_step = rows.partition_point(|row| (*row as usize) < end);
-                    let (in_step, others) = rows.split_at(n_in_step);
+                    let (now, others) = rows.split_at(n_in_step);
                     *rows = others;
-                    Wanted::Rows(in_step)
+                    if done == 0 {
+                        Wanted::Rows(now)
+                    } else {
+                        let first = u32::try_from(done).map_err(|error| error.to_string())?;
+                        in_step.clear();
+                        in_step.extend(now.iter().map(|row| row - first));
+                        Wanted::Rows(&in_step)
+                    }
                 }
             };
             match step {
                 Wanted::Rows([]) => self.pass(n_step)?,
                 wanted => {
                     self.open_page(decompressor)?;
-                    self.read_step(n_step, done, wanted)?;
+                    self.read_step(n_step, wanted, found)?;
                 }
             }
             self.n_left -= n_step;
@@ -370,72 +418,53 @@ impl FlatColumn {
         decompressor.decompress(codec, values, n_bytes, &mut self.page)
     }
 
-    /// Reads `n` rows of the open page, which are those of a window from `first` on, and gathers the wanted.
-    fn read_step(&mut self, n: usize, first: usize, wanted: Wanted<'_>) -> Result<()> {
+    /// Reads `n` rows of the open page and gathers those that are wanted.
+    fn read_step(&mut self, n: usize, wanted: Wanted<'_>, found: &mut Found) -> Result<()> {
         let Some(open) = &mut self.open else {
             return Err("a page is read that is not open".into());
         };
         let n_values = open.n_values(&self.page, n, &mut self.step)?;
-        let first = u32::try_from(first).map_err(|error| error.to_string())?;
-        let n_wanted = match wanted {
-            Wanted::All => n,
-            Wanted::Rows(rows) => rows.len(),
+        let (n_wanted, rows) = match wanted {
+            Wanted::All => (n, None),
+            Wanted::Rows(rows) => (rows.len(), Some(rows)),
         };
-        if n_values == n {
-            if let Some(is_there) = &mut self.is_there {
-                is_there.push_same(true, n_wanted);
-            }
-            self.n_gathered += n_wanted;
-            let wanted = match wanted {
-                Wanted::All => Places::All(n),
-                Wanted::Rows(rows) => {
-                    self.places.clear();
-                    self.places.extend(rows.iter().map(|row| row - first));
-                    Places::Some {
-                        places: &self.places,
-                        are_there: None,
-                    }
-                }
-            };
-            return self.values.read(&self.page, &mut open.stored, n, wanted);
-        }
         let n_gathered = self.n_gathered;
-        let is_there = self.is_there.get_or_insert_with(|| {
-            let mut all = Bits::default();
-            all.push_same(true, n_gathered);
-            all
-        });
         self.n_gathered += n_wanted;
-        if n_values == 0 {
-            is_there.push_same(false, n_wanted);
-            self.values.add_nothing(n_wanted);
-            return Ok(());
-        }
-        self.places.clear();
-        let are_there = match wanted {
-            Wanted::All => {
-                self.step.ranks(&mut self.places);
-                &self.step
-            }
-            Wanted::Rows(rows) => {
-                let rows = rows.iter().map(|row| (row - first) as usize);
-                self.step.ranks_of(rows.clone(), &mut self.places);
-                self.wanted.clear();
-                self.wanted.extend(rows.map(|row| self.step.is_set(row)));
-                &self.wanted
+        let wanted = match rows {
+            None if n_values == n => Places::All(n),
+            Some(rows) if n_values == n => Places::Some {
+                places: rows,
+                are_there: None,
+            },
+            _ if n_values > 0 => found.find(&self.step, rows, n_values),
+            _ => {
+                let is_there = is_there(&mut self.is_there, n_gathered);
+                is_there.push_same(false, n_wanted);
+                self.values.add_nothing(n_wanted);
+                return Ok(());
             }
         };
-        is_there.append(are_there);
-        // Of the rows after the last value.
-        let last = u32::try_from(n_values - 1).map_err(|error| error.to_string())?;
-        for place in &mut self.places {
-            *place = last.min(*place);
+        match wanted {
+            Places::Some {
+                are_there: Some(are_there),
+                ..
+            } => is_there(&mut self.is_there, n_gathered).append(are_there),
+            _ => {
+                if let Some(is_there) = &mut self.is_there {
+                    is_there.push_same(true, n_wanted);
+                }
+            }
         }
-        let wanted = Places::Some {
-            places: &self.places,
-            are_there: Some(are_there),
-        };
-        let stored = &mut open.stored;
-        self.values.read(&self.page, stored, n_values, wanted)
+        self.values
+            .read(&self.page, &mut open.stored, n_values, wanted)
     }
+}
+
+/// Which of the gathered rows have a value, which the first `n` had.
+fn is_there(bits: &mut Option<Bits>, n: usize) -> &mut Bits {
+    bits.get_or_insert_with(|| {
+        let mut all = Bits::default();
+        all.push_same(true, n);
+        all
+    })
 }

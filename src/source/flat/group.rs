@@ -15,7 +15,7 @@ use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::projection::Projector;
 
 use super::codec::Decompressor;
-use super::column::{FlatColumn, Wanted, is_readable};
+use super::column::{FlatColumn, Found, Wanted, is_readable};
 use super::other::{Chunk, OtherColumns};
 
 /// Texts of so many bytes are handed on, though few rows have been gathered.
@@ -87,6 +87,7 @@ pub(super) struct Group {
     window_rows: usize,
     n_gathered: usize,
     rows: Vec<u32>,
+    found: Found,
 }
 
 /// A file, and which of its row groups is read.
@@ -175,6 +176,7 @@ impl Group {
             window_rows,
             n_gathered: 0,
             rows: Vec::new(),
+            found: Found::default(),
         })
     }
 
@@ -219,7 +221,7 @@ impl Group {
             let array = match &mut column.source {
                 Source::Numbers => Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef,
                 Source::Flat(flat) => flat
-                    .read(n, Wanted::All, decompressor)
+                    .read(n, Wanted::All, decompressor, &mut self.found)
                     .and_then(|()| flat.finish())
                     .map_err(|problem| flat.damaged(&problem))?,
                 Source::Other(place) => other(&others, *place)?,
@@ -252,7 +254,7 @@ impl Group {
             let window = match (&mut column.source, tested) {
                 (_, Some(array)) => array,
                 (Source::Flat(flat), None) => {
-                    flat.read(n, wanted, decompressor)
+                    flat.read(n, wanted, decompressor, &mut self.found)
                         .map_err(|problem| flat.damaged(&problem))?;
                     continue;
                 }

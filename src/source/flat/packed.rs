@@ -66,8 +66,7 @@ impl Runs {
         places: &[u32],
         numbers: &mut Vec<u32>,
     ) -> Result<()> {
-        let mask = (1_u64 << self.width) - 1;
-        let width = usize::from(self.width);
+        let width = self.width;
         let mut rest = places;
         let mut first = 0;
         self.each(page, n, |run| {
@@ -77,10 +76,10 @@ impl Runs {
             let (here, others) = rest.split_at(n_here);
             match run {
                 Run::Same { value, .. } => numbers.extend(std::iter::repeat_n(value, n_here)),
-                Run::Packed { at, .. } => numbers.extend(here.iter().map(|place| {
-                    let index = *place as usize - first;
-                    number_at(page, at + index * width, mask)
-                })),
+                Run::Packed { at, .. } => {
+                    let number = number_from(page, at, width);
+                    numbers.extend(here.iter().map(|place| number(*place as usize - first)));
+                }
             }
             rest = others;
             first = end;
@@ -164,18 +163,26 @@ impl Runs {
 
 /// Adds numbers of `width` bits, from a bit of a page on.
 fn unpack(page: &[u8], at: usize, width: u8, n: usize, numbers: &mut Vec<u32>) {
-    let mask = (1_u64 << width) - 1;
-    let width = usize::from(width);
-    let number = |index: usize| number_at(page, at + index * width, mask);
+    let number = number_from(page, at, width);
     numbers.extend((0..n).map(number));
 }
 
-/// The number of at most 32 bits at a bit of a page.
+/// The number at each place among those of `width` bits, which is 31 at most, from a bit of a page on.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "32 bits at most are left")]
-fn number_at(page: &[u8], bit: usize, mask: u64) -> u32 {
+#[expect(clippy::cast_possible_truncation, reason = "31 bits at most are left")]
+fn number_from(page: &[u8], at: usize, width: u8) -> impl Fn(usize) -> u32 {
+    let mask = (1_u64 << width) - 1;
     // It lies after at most 7 bits of the number before.
-    (word_at(page, bit / 8) >> (bit % 8) & mask) as u32
+    move |index| {
+        let bit = at + index * usize::from(width);
+        let word = match page.get(bit / 8..bit / 8 + size_of::<u64>()) {
+            Some(bytes) => bytes
+                .first_chunk()
+                .map_or(0, |word| u64::from_le_bytes(*word)),
+            None => word_at(page, bit / 8),
+        };
+        (word >> (bit % 8) & mask) as u32
+    }
 }
 
 /// Whole numbers as differences to the one before, in blocks (`DELTA_BINARY_PACKED`).

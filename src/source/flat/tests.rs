@@ -22,7 +22,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::codec::Decompressor;
-use super::column::{FlatColumn, Wanted, is_readable};
+use super::column::{FlatColumn, Found, Wanted, is_readable};
 
 /// Numbers of a few or of many kinds, in runs or not, some of them missing.
 fn any_numbers() -> impl Strategy<Value = Vec<Option<u64>>> {
@@ -203,6 +203,7 @@ proptest! {
         let file = Arc::clone(reader.metadata());
         let expected: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
         let mut decompressor = Decompressor::default();
+        let mut found = Found::default();
         for (index, (_, kind)) in columns.iter().enumerate() {
             let whole: Vec<_> = expected.iter().map(|batch| batch.column(index).as_ref()).collect();
             let mut first = 0;
@@ -231,7 +232,8 @@ proptest! {
                             None => Wanted::All,
                             Some(rows) => Wanted::Rows(rows),
                         };
-                        flat.read(window.len(), read, &mut decompressor).unwrap();
+                        flat.read(window.len(), read, &mut decompressor, &mut found)
+                            .unwrap();
                         match wanted {
                             None => rows.extend(start..end),
                             Some(wanted) => rows.extend(wanted.iter().map(|row| start + row)),

@@ -68,6 +68,31 @@ impl Hdr {
         }
     }
 
+    /// Adds one value or more of some, and gives the others.
+    pub(super) fn record_some<'v>(&mut self, mut values: &'v [u64]) -> &'v [u64] {
+        while let (Bins::Sparse(_), [next, rest @ ..]) = (&self.bins, values) {
+            self.record(*next);
+            values = rest;
+        }
+        let mut n_counted = 0;
+        if let Bins::Dense(dense) = &mut self.bins {
+            let counted = values.iter().take_while(|value| {
+                let count = dense.count_of(bucket_of(**value));
+                count.map(|count| *count += 1).is_some()
+            });
+            n_counted = counted.count();
+        }
+        let (counted, others) = values.split_at(n_counted);
+        self.count += counted.len() as u64;
+        self.min = counted.iter().fold(self.min, |min, value| min.min(*value));
+        self.max = counted.iter().fold(self.max, |max, value| max.max(*value));
+        let Some((next, others)) = others.split_first() else {
+            return others;
+        };
+        self.record(*next);
+        others
+    }
+
     /// Adds `n` values with these extremes, whose bins come in rising order.
     pub(super) fn add(
         &mut self,

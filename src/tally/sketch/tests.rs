@@ -549,6 +549,11 @@ proptest! {
             by_bytes.merge_bytes(&part.to_bytes()).unwrap();
         }
         let one_pass = sketch_of(&values).to_bytes();
+        let mut several_at_once = Sketch::new();
+        for some in values.chunks(n_parts * 37) {
+            several_at_once.record_all(some);
+        }
+        prop_assert_eq!(&several_at_once.to_bytes(), &one_pass);
         prop_assert_eq!(&by_merge.to_bytes(), &one_pass);
         prop_assert_eq!(&by_bytes.to_bytes(), &one_pass);
         let read = Sketch::from_bytes(&one_pass).unwrap();
