@@ -238,6 +238,9 @@ trait Feed: Debug + Send + Sync + 'static {
     }
 }
 
+/// So few rows of a group are looked at one by one.
+const FEW_ROWS: usize = 32;
+
 #[derive(Debug)]
 struct Values;
 
@@ -263,10 +266,17 @@ impl Feed for Values {
     /// Those that count are brought together first, without a branch that nobody could foresee.
     fn feed_all(
         (part, _): (&mut Sketch, usize),
-        (values,): &(Int64Array,),
+        columns: &(Int64Array,),
         rows: &Rows<'_>,
         counted: &mut Vec<u64>,
     ) -> Result<()> {
+        if rows.all.len() < FEW_ROWS {
+            for row in rows.iter() {
+                Self::feed(part, columns, row, counted)?;
+            }
+            return Ok(());
+        }
+        let (values,) = columns;
         counted.clear();
         counted.resize(rows.all.len(), 0);
         let values = values.values().get(rows.all.clone()).unwrap_or_default();
@@ -314,9 +324,6 @@ impl Feed for SummedValues {
         Ok(())
     }
 }
-
-/// So few rows of a group are looked at one by one.
-const FEW_ROWS: usize = 32;
 
 #[derive(Debug)]
 struct Summaries;

@@ -120,6 +120,10 @@ impl Sums {
             };
             let mut values = values.chunks(u64::BITS as usize);
             match &counting {
+                Some(counting) if run.len() == 1 => {
+                    let counts = u64::from(counting.is_valid(start));
+                    values.try_for_each(|values| add(values, counts))?;
+                }
                 None => values.try_for_each(|values| add(values, u64::MAX))?,
                 Some(counting) => {
                     let counting = counting.inner().slice(start, run.len());

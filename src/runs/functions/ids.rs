@@ -49,24 +49,35 @@ pub(super) fn bits(ids: &ArrayRef) -> Result<Decimal128Array> {
     Ok(Decimal128Array::with_data_type(bits, BITS))
 }
 
-/// The bits of ids, mixed with those of their projects, of which neighbours mostly have the same; none of
+/// The bits of ids, mixed with those of their projects, of which neighbours mostly share a view; none of
 /// an empty id.
 pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
     let (projects, ids) = (text(projects)?, text(ids)?);
-    let mut last: Option<(&str, i128)> = None;
-    let runs = projects.iter().zip(&ids).map(|(project, id)| {
-        let (project, id) = (project.unwrap_or_default(), id?);
+    let mut last: Option<(u128, i128)> = None;
+    let mut of_project = |row: usize| {
+        let view = projects.views().get(row).copied().unwrap_or_default();
+        match last {
+            Some((one, mixed)) if one == view => mixed,
+            _ => {
+                let project = if projects.is_null(row) {
+                    ""
+                } else {
+                    projects.value(row)
+                };
+                let mixed = bits_of(project).rotate_left(1);
+                last = (!projects.is_null(row)).then_some((view, mixed));
+                mixed
+            }
+        }
+    };
+    let runs = ids.iter().enumerate().map(|(row, id)| {
+        let id = id?;
         let bits = match plain(id) {
             Some(digits) => bits_of_plain(digits),
             None if bare(id).is_empty() => return None,
             None => bits_of(id),
         };
-        let mixed = match last {
-            Some((one, mixed)) if one == project => mixed,
-            _ => bits_of(project).rotate_left(1),
-        };
-        last = Some((project, mixed));
-        Some(bits ^ mixed)
+        Some(bits ^ of_project(row))
     });
     let bits = runs.collect();
     Ok(Decimal128Array::with_data_type(bits, BITS))

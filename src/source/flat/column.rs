@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use datafusion::arrow::array::ArrayRef;
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::buffer::{Buffer, NullBuffer};
 use datafusion::arrow::datatypes::DataType;
 use datafusion::parquet::basic::{Encoding, Type as PhysicalType};
 use datafusion::parquet::errors::ParquetError;
@@ -46,7 +46,7 @@ pub(super) struct FlatColumn {
     dictionary: Option<(PageHeader, Range<usize>)>,
     values: Values,
     /// The page that is read, decompressed, and where in it what is.
-    page: Vec<u8>,
+    page: Buffer,
     open: Option<Open>,
     /// The page that is read, while nothing of it was wanted, and how many of its rows were passed over.
     unopened: Option<(PageHeader, Range<usize>, usize)>,
@@ -238,7 +238,7 @@ impl FlatColumn {
             pages,
             dictionary,
             values,
-            page: Vec::new(),
+            page: Buffer::from_vec(Vec::<u8>::new()),
             open: None,
             unopened: None,
             n_left: 0,
@@ -293,7 +293,7 @@ impl FlatColumn {
         }
         if self.n_left == 0 && self.pages.is_empty() {
             self.open = None;
-            decompressor.give_back(std::mem::take(&mut self.page));
+            decompressor.give_back(memory_of(&mut self.page));
         }
         Ok(())
     }
@@ -407,15 +407,18 @@ impl FlatColumn {
         let n_bytes = n_bytes
             .and_then(|length| length.checked_sub(levels.len()))
             .ok_or("a page's levels are longer than it is")?;
-        decompressor.make_room(&mut self.page, page.uncompressed);
-        self.page.clear();
-        self.page.extend_from_slice(levels);
+        let mut bytes = memory_of(&mut self.page);
+        decompressor.make_room(&mut bytes, page.uncompressed);
+        bytes.clear();
+        bytes.extend_from_slice(levels);
         let codec = if page.is_compressed {
             self.codec
         } else {
             Codec::None
         };
-        decompressor.decompress(codec, values, n_bytes, &mut self.page)
+        decompressor.decompress(codec, values, n_bytes, &mut bytes)?;
+        self.page = Buffer::from_vec(bytes);
+        Ok(())
     }
 
     /// Reads `n` rows of the open page and gathers those that are wanted.
@@ -458,6 +461,12 @@ impl FlatColumn {
         self.values
             .read(&self.page, &mut open.stored, n_values, wanted)
     }
+}
+
+/// The memory of a page that was read; none where a text is left in it.
+fn memory_of(page: &mut Buffer) -> Vec<u8> {
+    let page = std::mem::replace(page, Buffer::from_vec(Vec::<u8>::new()));
+    page.into_vec().unwrap_or_default()
 }
 
 /// Which of the gathered rows have a value, which the first `n` had.

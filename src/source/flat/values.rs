@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayBuilder, ArrayRef, BinaryViewBuilder, BooleanArray, FixedSizeBinaryArray,
-    GenericByteViewArray, GenericByteViewBuilder, PrimitiveArray, StringViewBuilder, UInt32Array,
-    make_array,
+    GenericByteViewArray, GenericByteViewBuilder, MAX_INLINE_VIEW_LEN, PrimitiveArray,
+    StringViewBuilder, UInt32Array, make_array,
 };
 use datafusion::arrow::buffer::{Buffer, NullBuffer};
 use datafusion::arrow::compute::{concat, take};
@@ -20,6 +20,10 @@ use super::bits::Bits;
 use super::packed::{Differences, Runs};
 
 const ENDS_EARLY: &str = "a page's values end early";
+const NOT_UTF8: &str = "a text is not UTF-8";
+
+/// The longest text that a view holds itself.
+const INLINED_MAX: usize = MAX_INLINE_VIEW_LEN as usize;
 
 /// The place in a dictionary of a text that is not there.
 pub(super) const NOWHERE: u32 = u32::MAX;
@@ -90,7 +94,7 @@ impl Values {
     /// Adds those of the next `n` values that are wanted.
     pub(super) fn read(
         &mut self,
-        page: &[u8],
+        page: &Buffer,
         stored: &mut Stored,
         n: usize,
         wanted: Places<'_>,
@@ -189,8 +193,14 @@ fn places(
 ) -> Result<()> {
     let n_before = places.len();
     match wanted {
-        Places::All(_) => runs.read(page, n, places)?,
-        Places::Some { places: wanted, .. } => runs.read_some(page, n, wanted, places)?,
+        Places::All(_) => {
+            places.reserve(n);
+            runs.read(page, n, places)?;
+        }
+        Places::Some { places: wanted, .. } => {
+            places.reserve(wanted.len());
+            runs.read_some(page, n, wanted, places)?;
+        }
     }
     let added = places.get(n_before..).unwrap_or_default();
     let greatest = added.iter().fold(0, |most, place| most.max(*place));
@@ -332,7 +342,8 @@ impl<T: Stores> Numbers<T> {
 
     #[expect(clippy::unnecessary_wraps, reason = "others may fail")]
     fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-        let capacity = self.gathered.len();
+        // The next ones may be a few more.
+        let capacity = self.gathered.len() + self.gathered.len() / 8;
         let gathered = std::mem::replace(&mut self.gathered, Vec::with_capacity(capacity));
         Ok(Arc::new(PrimitiveArray::<T>::new(gathered.into(), nulls)))
     }
@@ -483,6 +494,8 @@ pub(super) struct Texts<T: ByteViewType> {
     /// them lie in parts.
     places: Vec<u32>,
     plain: GenericByteViewBuilder<T>,
+    /// Where in memory the page lies that texts themselves were last left in, and which block of theirs it is.
+    block: Option<(usize, u32)>,
     parts: Vec<ArrayRef>,
     n_bytes: usize,
     ranges: Vec<Range<usize>>,
@@ -501,7 +514,7 @@ pub(super) trait Adds: ByteViewType + Sized {
 
 impl Adds for StringViewType {
     fn add(bytes: &[u8], builder: &mut StringViewBuilder) -> Result<()> {
-        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| "a text is not UTF-8")?;
+        let text = simdutf8::basic::from_utf8(bytes).map_err(|_| NOT_UTF8)?;
         builder.append_value(text);
         Ok(())
     }
@@ -519,6 +532,7 @@ impl<T: ByteViewType> Default for Texts<T> {
         Self {
             dictionary: GenericByteViewBuilder::new().finish(),
             plain: GenericByteViewBuilder::new(),
+            block: None,
             places: Vec::new(),
             parts: Vec::new(),
             n_bytes: 0,
@@ -547,7 +561,7 @@ impl<T: Adds> Texts<T> {
 
     fn read(
         &mut self,
-        page: &[u8],
+        page: &Buffer,
         stored: &mut Stored,
         n: usize,
         wanted: Places<'_>,
@@ -577,21 +591,17 @@ impl<T: Adds> Texts<T> {
                 }
                 match wanted {
                     Places::All(_) => {
-                        for range in &self.ranges {
-                            self.n_bytes += range.len();
-                            T::add(page.get(range.clone()).unwrap_or_default(), &mut self.plain)?;
+                        for place in 0..n {
+                            self.add(page, place, true)?;
                         }
                     }
                     Places::Some { places, are_there } => {
+                        let are_most = 2 * places.len() >= n;
                         for (at, place) in places.iter().enumerate() {
-                            let is_there = are_there.is_none_or(|are_there| are_there.is_set(at));
-                            match self.ranges.get(*place as usize) {
-                                Some(range) if is_there => {
-                                    self.n_bytes += range.len();
-                                    let text = page.get(range.clone()).unwrap_or_default();
-                                    T::add(text, &mut self.plain)?;
-                                }
-                                _ => self.plain.append_null(),
+                            if are_there.is_none_or(|are_there| are_there.is_set(at)) {
+                                self.add(page, *place as usize, are_most)?;
+                            } else {
+                                self.plain.append_null();
                             }
                         }
                     }
@@ -600,6 +610,30 @@ impl<T: Adds> Texts<T> {
             other => return Err(unexpected(other)),
         }
         Ok(())
+    }
+
+    /// Adds a text of a page, which stays where it is, where most of the page's are wanted, or is copied.
+    fn add(&mut self, page: &Buffer, place: usize, are_most: bool) -> Result<()> {
+        let range = self.ranges.get(place).cloned().unwrap_or_default();
+        self.n_bytes += range.len();
+        if !are_most || range.len() <= INLINED_MAX {
+            return T::add(page.get(range).unwrap_or_default(), &mut self.plain);
+        }
+        let address = page.as_ptr().addr();
+        let block = match self.block {
+            Some((of, block)) if of == address => block,
+            _ => {
+                let block = self.plain.append_block(page.clone());
+                self.block = Some((address, block));
+                block
+            }
+        };
+        let view = u32::try_from(range.start)
+            .ok()
+            .zip(u32::try_from(range.len()).ok());
+        let (start, length) = view.ok_or("a page is too large")?;
+        let added = self.plain.try_append_view(block, start, length);
+        added.map_err(|_| NOT_UTF8.into())
     }
 
     /// Texts of the dictionary become a part.
@@ -618,6 +652,7 @@ impl<T: Adds> Texts<T> {
 
     /// Texts themselves become a part.
     fn end_plain(&mut self) {
+        self.block = None;
         if !self.plain.is_empty() {
             self.parts.push(Arc::new(self.plain.finish()));
         }

@@ -10,12 +10,12 @@ use std::mem;
 use super::bucket::{BUCKET_MAX, bucket_middle, bucket_of};
 
 /// A histogram becomes dense where it has this many values for each bucket from its smallest to
-/// its largest value: then at most two bytes a value. A sparse one so has less than 4 · 56 320
+/// its largest value: then at most two bytes a value. A sparse one so has less than 2 · 56 320
 /// values and a few pending ones.
-const DENSE_FROM: u64 = 4;
+const DENSE_FROM: u64 = 2;
 /// A dense histogram that must reach further becomes sparse where it has less values than this for
 /// each bucket. Below [`DENSE_FROM`], so that a group at the edge does not go to and fro.
-const DENSE_UNTIL: u64 = 2;
+const DENSE_UNTIL: u64 = 1;
 /// The least number of values that wait to be sorted into a sparse histogram.
 const PENDING_MIN: usize = 64;
 /// Beyond that the waiting ones are one for so many buckets, which bounds the work for each value.
@@ -60,12 +60,11 @@ impl Hdr {
         self.min = self.min.min(v);
         self.max = self.max.max(v);
         if let Bins::Dense(dense) = &mut self.bins
-            && let Some(n) = dense.count_of(bucket)
+            && dense.record(bucket)
         {
-            *n += 1;
-        } else {
-            self.place(bucket);
+            return;
         }
+        self.place(bucket);
     }
 
     /// Adds one value or more of some, and gives the others.
@@ -76,10 +75,8 @@ impl Hdr {
         }
         let mut n_counted = 0;
         if let Bins::Dense(dense) = &mut self.bins {
-            let counted = values.iter().take_while(|value| {
-                let count = dense.count_of(bucket_of(**value));
-                count.map(|count| *count += 1).is_some()
-            });
+            let counted = values.iter();
+            let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
             n_counted = counted.count();
         }
         let (counted, others) = values.split_at(n_counted);
@@ -209,7 +206,10 @@ impl Bins {
                 size_of::<u16>() * (sparse.buckets.capacity() + sparse.pending.capacity())
                     + size_of::<u32>() * sparse.counts.capacity()
             }
-            Self::Dense(dense) => size_of::<u64>() * dense.counts.capacity(),
+            Self::Dense(dense) => {
+                size_of::<u32>() * dense.counts.capacity()
+                    + size_of::<(u16, u64)>() * dense.carried.capacity()
+            }
         }
     }
 
@@ -328,8 +328,10 @@ impl Sparse {
 pub(super) struct Dense {
     /// The bucket of the first count.
     first: u16,
-    /// Never empty.
-    counts: Vec<u64>,
+    /// The lower halves of the counts; never empty.
+    counts: Vec<u32>,
+    /// The buckets of which the upper half is not zero, with what that stands for.
+    carried: Vec<(u16, u64)>,
 }
 
 impl Dense {
@@ -338,27 +340,54 @@ impl Dense {
         Self {
             first,
             counts: vec![0; n_buckets],
+            carried: Vec::new(),
         }
     }
 
     /// The bins that are not empty.
     fn iter(&self) -> impl Iterator<Item = (u16, u64)> {
-        let bins = (self.first..).zip(self.counts.iter().copied());
+        let bins = (self.first..).zip(self.counts.iter().copied().map(u64::from));
+        let bins = bins.map(|(bucket, low)| (bucket, low + self.carried_of(bucket)));
         bins.filter(|(_, n)| *n > 0)
     }
 
+    fn carried_of(&self, bucket: u16) -> u64 {
+        let mut carried = self.carried.iter();
+        let carried = carried.find(|(other, _)| *other == bucket);
+        carried.map_or(0, |(_, n)| *n)
+    }
+
+    /// Counts a value; `false` where it is out of reach.
     #[inline]
-    fn count_of(&mut self, bucket: u16) -> Option<&mut u64> {
+    fn record(&mut self, bucket: u16) -> bool {
         // A bucket before the first wraps to beyond the last: there are less than 2¹⁶ buckets.
-        self.counts
-            .get_mut(usize::from(bucket.wrapping_sub(self.first)))
+        let place = usize::from(bucket.wrapping_sub(self.first));
+        let Some(count) = self.counts.get_mut(place) else {
+            return false;
+        };
+        match count.checked_add(1) {
+            Some(n) => *count = n,
+            None => self.add(std::iter::once((bucket, 1))),
+        }
+        true
     }
 
     /// Adds bins within reach, in any order.
     fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
         more.for_each(|(bucket, n)| {
-            if let Some(own) = self.count_of(bucket) {
-                *own += n;
+            let place = usize::from(bucket.wrapping_sub(self.first));
+            let Some(count) = self.counts.get_mut(place) else {
+                return;
+            };
+            let sum = u64::from(*count) + n;
+            *count = low_half(sum);
+            let carried = sum - u64::from(*count);
+            if carried > 0 {
+                let mut before = self.carried.iter_mut();
+                match before.find(|(other, _)| *other == bucket) {
+                    Some((_, before)) => *before += carried,
+                    None => self.carried.push((bucket, carried)),
+                }
             }
         });
     }
@@ -376,6 +405,11 @@ impl Dense {
         wider.add(self.iter());
         *self = wider;
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+const fn low_half(n: u64) -> u32 {
+    n as u32
 }
 
 /// The runs of equal buckets, with their lengths.

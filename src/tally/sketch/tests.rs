@@ -453,6 +453,26 @@ fn mutated_bytes_are_refused_or_kept() {
     }
 }
 
+#[test]
+fn counts_beyond_32_bits() {
+    let n_most = u64::from(u32::MAX);
+    let mut sketch = sketch_of(&values_of(0, 2000, 3));
+    let mut other = sketch.clone();
+    for value in [5, 700] {
+        sketch.record_n(value, n_most + 3).unwrap();
+        other.record_n(value, n_most - 1).unwrap();
+        other.record_all(&[value; 3]);
+        other.record(value);
+    }
+    assert_eq!(sketch.to_bytes(), other.to_bytes());
+    sketch.merge(&other).unwrap();
+    let read = Sketch::from_bytes(&sketch.to_bytes()).unwrap();
+    assert_eq!(read.count(), 2 * 2000 + 4 * (n_most + 3));
+    assert_eq!(read, sketch);
+    other.merge(&other.clone()).unwrap();
+    assert_eq!(read.to_bytes(), other.to_bytes());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
