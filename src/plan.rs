@@ -78,7 +78,7 @@ pub(crate) const N_ROOTLESS: &str = "n_rootless";
 
 /// Root runs → one tally a project.
 pub(crate) fn tally(roots: LogicalPlan) -> Result<LogicalPlan> {
-    const NUMBER: &str = "@project";
+    const NUMBER: &str = "@project_number";
     let composite = traces::is_composite();
     let tallies = measures(&roots, &composite)?;
     let projects = Numbered::default();

@@ -17,13 +17,14 @@ use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int8Array, Int64Array, ListBuilder,
     PrimitiveArray, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
+use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::compute;
 use datafusion::arrow::datatypes::{
     ArrowPrimitiveType, ArrowTimestampType, DataType, Date32Type, Decimal128Type, Float64Type,
     Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
     TimestampNanosecondType, TimestampSecondType,
 };
+use datafusion::arrow::util::bit_chunk_iterator::BitChunks;
 use datafusion::common::hash_utils::{RandomState, create_hashes};
 use datafusion::common::{DataFusionError, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::expr::ScalarFunction;
@@ -495,22 +496,22 @@ impl ScalarUDFImpl for RunFunction {
 }
 
 fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
-    let mut any = BooleanBuffer::new_unset(n_rows);
+    const WORD_BITS: usize = u64::BITS as usize;
+    let mut any = vec![0; n_rows.div_ceil(WORD_BITS)];
     for column in columns {
         let Some(numbers) = column.as_primitive_opt::<Int64Type>() else {
             return internal_err!("{} where whole numbers are expected", column.data_type());
         };
-        let number = |row: usize| numbers.values().get(row);
-        let is_so = |row: usize| number(row).is_some_and(|number| *number != 0);
-        let are_so = BooleanBuffer::collect_bool(n_rows, is_so);
-        any = match numbers.nulls() {
-            Some(nulls) => &any | &(&are_so & nulls.inner()),
-            None => &any | &are_so,
-        };
-        if any.count_set_bits() == n_rows {
-            break;
+        let are_there = numbers.nulls().map(|nulls| nulls.inner().bit_chunks());
+        let mut are_there = are_there.as_ref().map(BitChunks::iter_padded);
+        for (any, numbers) in any.iter_mut().zip(numbers.values().chunks(WORD_BITS)) {
+            let are_there = are_there.as_mut().map_or(Some(u64::MAX), Iterator::next);
+            let are_so = numbers.iter().zip(0..);
+            let are_so = are_so.map(|(number, bit)| u64::from(*number != 0) << bit);
+            *any |= are_so.fold(0, |all, one| all | one) & are_there.unwrap_or(0);
         }
     }
+    let any = BooleanBuffer::new(Buffer::from_vec(any), 0, n_rows);
     Ok(BooleanArray::new(any, None))
 }
 

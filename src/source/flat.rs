@@ -39,7 +39,8 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_expr_adapter::replace_columns_with_literals;
 use datafusion::physical_plan::DisplayFormatType;
-use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
+use datafusion_datasource::file_groups::FileGroup;
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 
 use codec::Decompressors;
@@ -234,14 +235,21 @@ impl FileSource for FlatSource {
         config: &FileScanConfig,
         partition: usize,
     ) -> EngineResult<Box<dyn Morselizer>> {
-        let (reader, after) = self.after(config)?;
-        let indexed = reader.create_morselizer(store, after.config(), partition)?;
         let n_rows = MetricBuilder::new(self.metrics()).counter(N_ROWS_READ, partition);
+        let mut files = config.file_groups.iter().flat_map(FileGroup::iter);
+        let indexed = if files.any(|file| file.extension::<Cut>().is_some()) {
+            let (reader, after) = self.after(config)?;
+            let reader = reader.create_morselizer(store, after.config(), partition)?;
+            let after = after.counting(n_rows.clone());
+            Some((Arc::from(reader), Arc::new(after)))
+        } else {
+            None
+        };
         Ok(Box::new(Files {
             source: self.clone(),
             partition,
-            indexed: Arc::from(indexed),
-            after: Arc::new(after.counting(n_rows)),
+            indexed,
+            n_rows,
             decompressors: Decompressors::default(),
         }))
     }
@@ -307,9 +315,10 @@ impl FileSource for FlatSource {
 struct Files {
     source: FlatSource,
     partition: usize,
-    /// For those of which only some pages are read.
-    indexed: Arc<dyn Morselizer>,
-    after: Arc<After>,
+    /// For those of which only some pages are read, where there are any.
+    indexed: Option<(Arc<dyn Morselizer>, Arc<After>)>,
+    /// Rows that were looked at.
+    n_rows: Count,
     decompressors: Decompressors,
 }
 
@@ -333,18 +342,18 @@ impl Morselizer for Files {
             reading: self.source.reading(&file)?,
             fields: fields.map_or_else(Fields::empty, |schema| schema.fields().clone()),
             range: file.range.clone(),
-            n_rows: self.after.n_rows(),
+            n_rows: self.n_rows.clone(),
             decompressors: self.decompressors.clone(),
         };
-        if file.extension::<Cut>().is_none() {
-            return Ok(Box::new(open));
-        }
-        Ok(Box::new(CutFile {
-            open,
-            file,
-            indexed: Arc::clone(&self.indexed),
-            after: Arc::clone(&self.after),
-        }))
+        Ok(match &self.indexed {
+            Some((indexed, after)) if file.extension::<Cut>().is_some() => Box::new(CutFile {
+                open,
+                file,
+                indexed: Arc::clone(indexed),
+                after: Arc::clone(after),
+            }),
+            _ => Box::new(open),
+        })
     }
 }
 

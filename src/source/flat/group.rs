@@ -22,6 +22,9 @@ use super::other::{Chunk, OtherColumns};
 const TEXT_BYTES: usize = 8 << 20;
 /// The bytes of all columns that are looked at together, where a row has many.
 const WINDOW_BYTES: usize = 32 << 20;
+/// So many batches of rows are looked at together at most, where few of them are wanted: each column is
+/// turned to less often.
+const WINDOW_BATCHES: usize = 8;
 
 /// Which columns of a file are read, and what for.
 #[derive(Debug)]
@@ -84,7 +87,9 @@ pub(super) struct Group {
     next_row: usize,
     /// The number of its first row in the file.
     first_number: i64,
+    /// The rows that are looked at together next, and at most.
     window_rows: usize,
+    window_rows_max: usize,
     n_gathered: usize,
     rows: Vec<u32>,
     found: Found,
@@ -153,7 +158,9 @@ impl Group {
             .filter_map(|leaf| Some(group.columns().get(leaf)?.uncompressed_size().max(0)))
             .fold(0, i64::saturating_add);
         let row_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX) / n_rows.max(1);
-        let window_rows = (WINDOW_BYTES / row_bytes.max(1)).clamp(1, reading.batch_rows.max(1));
+        let batch_rows = reading.batch_rows.max(1);
+        let fitting_rows = (WINDOW_BYTES / row_bytes.max(1)).max(1);
+        let window_rows = fitting_rows.min(batch_rows);
         let others = if others.is_empty() {
             None
         } else {
@@ -166,6 +173,11 @@ impl Group {
                 window_rows,
             )?)
         };
+        // That reader gives as many rows each time.
+        let window_rows_max = match &others {
+            None => fitting_rows.min(WINDOW_BATCHES * batch_rows),
+            Some(_) => window_rows,
+        };
         Ok(Self {
             reading,
             columns,
@@ -174,6 +186,7 @@ impl Group {
             next_row: 0,
             first_number: chosen.first_number,
             window_rows,
+            window_rows_max,
             n_gathered: 0,
             rows: Vec::new(),
             found: Found::default(),
@@ -271,6 +284,11 @@ impl Group {
             }
         }
         self.n_gathered += n_wanted;
+        if 2 * n_wanted <= self.reading.batch_rows {
+            self.window_rows = self.window_rows_max.min(2 * self.window_rows);
+        } else if n_wanted > self.reading.batch_rows {
+            self.window_rows = self.window_rows.div_ceil(2);
+        }
         Ok(())
     }
 

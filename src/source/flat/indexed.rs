@@ -47,10 +47,6 @@ impl After {
         &self.config
     }
 
-    pub(super) fn n_rows(&self) -> Count {
-        self.n_rows.clone()
-    }
-
     fn apply(&self, rows: &RecordBatch) -> Result<RecordBatch> {
         self.n_rows.add(rows.num_rows());
         let Some(condition) = &self.condition else {
