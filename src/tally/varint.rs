@@ -55,6 +55,19 @@ impl<'a> Reader<'a> {
         Self { bytes }
     }
 
+    /// The next two numbers, where they take a byte each.
+    #[inline]
+    pub(super) fn small_pair(&mut self) -> Option<(u8, u8)> {
+        match self.bytes {
+            [one @ ..0x80, next @ ..0x80, rest @ ..] => {
+                let pair = (*one, *next);
+                self.bytes = rest;
+                Some(pair)
+            }
+            _ => None,
+        }
+    }
+
     /// How many bytes are left.
     pub(super) fn len(&self) -> usize {
         self.bytes.len()

@@ -116,14 +116,17 @@ pub(super) fn read_bins(
 ) -> impl Iterator<Item = Result<(u16, u64), SketchError>> {
     let mut next = 0_u16;
     (0..n_bins).map(move |_| {
-        let n_skipped = reader.varint()?;
+        let (n_skipped, n_less_one) = match reader.small_pair() {
+            Some((n_skipped, n_less_one)) => (n_skipped.into(), n_less_one.into()),
+            None => (reader.varint()?, reader.varint()?),
+        };
         let bucket = u16::try_from(n_skipped)
             .ok()
             .and_then(|n_skipped| next.checked_add(n_skipped))
             .filter(|bucket| *bucket <= BUCKET_MAX)
             .ok_or(SketchError::Bucket)?;
         next = bucket + 1;
-        let n = reader.varint()?.checked_add(1);
+        let n = n_less_one.checked_add(1);
         Ok((bucket, n.ok_or(SketchError::Overflow)?))
     })
 }

@@ -18,8 +18,8 @@ const DENSE_FROM: u64 = 2;
 const DENSE_UNTIL: u64 = 1;
 /// The least number of values that wait to be sorted into a sparse histogram.
 const PENDING_MIN: usize = 64;
-/// Beyond that the waiting ones are one for so many buckets, which bounds the work for each value.
-const BINS_PER_PENDING: usize = 2;
+/// Beyond that so many wait for each bucket, which bounds the work for each value; they take two bytes each.
+const PENDING_PER_BIN: usize = 4;
 /// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
 const SLACK_DIVISOR: u16 = 8;
 /// ... and these, so that widening step by step stays cheap.
@@ -268,10 +268,12 @@ impl Sparse {
 
     /// Takes note of a value; `true` where it is time to settle.
     fn wait(&mut self, bucket: u16) -> bool {
-        let limit = PENDING_MIN.max(self.buckets.len() / BINS_PER_PENDING);
-        if self.pending.capacity() < limit {
-            let n_free = limit.saturating_sub(self.pending.len());
-            self.pending.reserve_exact(n_free);
+        let limit = PENDING_MIN.max(self.buckets.len() * PENDING_PER_BIN);
+        let n_waiting = self.pending.len();
+        if n_waiting == self.pending.capacity() {
+            let n_free = limit.saturating_sub(n_waiting);
+            let n_more = n_free.min(PENDING_MIN.max(n_waiting));
+            self.pending.reserve_exact(n_more);
         }
         self.pending.push(bucket);
         self.pending.len() >= limit
@@ -280,7 +282,7 @@ impl Sparse {
     /// Sorts in what waits.
     fn settle(&mut self) {
         let mut pending = mem::take(&mut self.pending);
-        pending.sort_unstable();
+        sort(&mut pending);
         self.add(runs_of(&pending));
         pending.clear();
         self.pending = pending;
@@ -410,6 +412,33 @@ impl Dense {
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
 const fn low_half(n: u64) -> u32 {
     n as u32
+}
+
+/// Sorts by the lower byte, then by the upper one; few are sorted as anything is.
+fn sort(buckets: &mut Vec<u16>) {
+    const FEW: usize = 512;
+    if buckets.len() < FEW {
+        buckets.sort_unstable();
+        return;
+    }
+    let mut sorted = vec![0; buckets.len()];
+    for byte in 0..size_of::<u16>() {
+        let byte_of = |bucket: u16| usize::from(bucket.to_le_bytes()[byte]);
+        let mut places = [0_usize; 256];
+        for bucket in &*buckets {
+            places[byte_of(*bucket)] += 1;
+        }
+        let mut n_before = 0;
+        for place in &mut places {
+            (*place, n_before) = (n_before, n_before + *place);
+        }
+        for bucket in &*buckets {
+            let place = &mut places[byte_of(*bucket)];
+            sorted[*place] = *bucket;
+            *place += 1;
+        }
+        mem::swap(buckets, &mut sorted);
+    }
 }
 
 /// The runs of equal buckets, with their lengths.
