@@ -46,18 +46,17 @@ impl Numbered {
 
     fn numbers_of(&self, texts: &StringViewArray) -> Result<UInt32Array> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut numbers = Vec::with_capacity(texts.len());
         // Rows that follow each other mostly share a view.
-        let mut before = None;
-        let numbers = texts.views().iter().enumerate().map(|(row, view)| {
-            let number = match before {
-                Some((before, number)) if before == *view => number,
-                _ if texts.is_null(row) => return Ok(0),
-                _ => all.number_of(texts.value(row))?,
+        for views in texts.views().chunk_by(|one, next| one == next) {
+            let n = views.len();
+            let mut rows = numbers.len()..numbers.len() + n;
+            let number = match rows.find(|row| texts.is_valid(*row)) {
+                Some(row) => all.number_of(texts.value(row))?,
+                None => 0,
             };
-            before = Some((*view, number));
-            Ok(number)
-        });
-        let numbers: Vec<u32> = numbers.collect::<Result<_>>()?;
+            numbers.extend(std::iter::repeat_n(number, n));
+        }
         Ok(UInt32Array::new(numbers.into(), texts.nulls().cloned()))
     }
 

@@ -73,7 +73,7 @@ pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decima
     let runs = ids.iter().enumerate().map(|(row, id)| {
         let id = id?;
         let bits = match plain(id) {
-            Some(digits) => bits_of_plain(digits),
+            Some(bits) => bits,
             None if bare(id).is_empty() => return None,
             None => bits_of(id),
         };
@@ -113,8 +113,8 @@ fn bare(id: &str) -> &str {
 }
 
 fn bits_of(id: &str) -> i128 {
-    if let Some(digits) = plain(id) {
-        return bits_of_plain(digits);
+    if let Some(bits) = plain(id) {
+        return bits;
     }
     let bare = bare(id);
     let uuid = Uuid::try_parse(bare)
@@ -122,30 +122,36 @@ fn bits_of(id: &str) -> i128 {
     uuid.as_u128().cast_signed()
 }
 
-/// The characters of an id that is a UUID in lower case with hyphens.
+/// The bits of an id that is a UUID in lower case with hyphens; its digits are read eight at a time.
 #[inline]
-fn plain(id: &str) -> Option<&[u8; LENGTH]> {
+fn plain(id: &str) -> Option<i128> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
+    const WORDS: [(usize, usize); 4] = [(0, 4), (9, 14), (19, 24), (28, 32)];
     let id: &[u8; LENGTH] = id.as_bytes().as_array()?;
-    // Without an early end, so that it takes many at a time.
-    let n_digits = id.iter().fold(0_u8, |n, byte| {
-        n + u8::from(byte.is_ascii_digit() | matches!(byte, b'a'..=b'f'))
-    });
-    let is_plain = usize::from(n_digits) + HYPHENS.len() == LENGTH;
-    (is_plain && HYPHENS.iter().all(|at| id.get(*at) == Some(&b'-'))).then_some(id)
-}
-
-/// The number of 32 hexadecimal digits that stand between hyphens, eight at a time.
-#[inline]
-fn bits_of_plain(id: &[u8; LENGTH]) -> i128 {
     let four = |at: usize| {
         let digits = id.get(at..).and_then(|rest| rest.first_chunk());
         u64::from(u32::from_be_bytes(digits.copied().unwrap_or_default()))
     };
-    let words = [(0, 4), (9, 14), (19, 24), (28, 32)];
-    words.iter().fold(0, |bits, (high, low)| {
-        bits << 32 | i128::from(number(four(*high) << 32 | four(*low)))
-    })
+    let words = WORDS.map(|(high, low)| four(high) << 32 | four(low));
+    let are_digits = words.iter().fold(true, |all, word| all & are_digits(*word));
+    let is_plain = are_digits && HYPHENS.iter().all(|at| id.get(*at) == Some(&b'-'));
+    let bits = words.iter();
+    let bits = bits.fold(0, |bits, word| bits << 32 | i128::from(number(*word)));
+    is_plain.then_some(bits)
+}
+
+/// Whether all bytes are hexadecimal digits, letters in lower case.
+#[inline]
+const fn are_digits(bytes: u64) -> bool {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const UPPER: u64 = ONES << 7;
+    // The upper bit of each byte that is at least another, of those that have none.
+    const fn at_least(bytes: u64, least: u8) -> u64 {
+        bytes.wrapping_add(ONES * (0x80 - least as u64))
+    }
+    let decimal = at_least(bytes, b'0') & !at_least(bytes, b'9' + 1);
+    let letters = at_least(bytes, b'a') & !at_least(bytes, b'f' + 1);
+    (decimal | letters) & !bytes & UPPER == UPPER
 }
 
 /// The number of eight hexadecimal digits, the first of which is the uppermost byte.
@@ -193,6 +199,12 @@ mod tests {
             assert_ne!(bits_of(id), bits_of("another"));
         }
         assert_eq!(bits_of_run("p", " \"\" "), None);
+        for id in [
+            "é88aa3e-c5b4-7d10-9f00-00000000beef",
+            "0188aa3e-c5b4-7d10-9f00-00000000beé",
+        ] {
+            assert_eq!((id.len(), super::plain(id)), (LENGTH, None));
+        }
     }
 
     proptest! {
@@ -200,14 +212,13 @@ mod tests {
         fn uuids_are_read_as_they_are_by_their_crate(bits: u128, at in 0..LENGTH, byte in 0..128_u8) {
             let uuid = Uuid::from_u128(bits);
             let mut text = uuid.as_hyphenated().to_string();
-            prop_assert_eq!(plain(&text).map(bits_of_plain), Some(bits.cast_signed()));
+            prop_assert_eq!(plain(&text), Some(bits.cast_signed()));
             text.replace_range(at..=at, &char::from(byte).to_string());
             let read = Uuid::try_parse(&text).ok();
             let is_plain = read.is_some_and(|read| read.as_hyphenated().to_string() == text);
             prop_assert_eq!(plain(&text).is_some(), is_plain, "{}", text);
-            if let Some(digits) = plain(&text) {
-                let bits = read.map(|read| read.as_u128().cast_signed());
-                prop_assert_eq!(Some(bits_of_plain(digits)), bits);
+            if let Some(bits) = plain(&text) {
+                prop_assert_eq!(Some(bits), read.map(|read| read.as_u128().cast_signed()));
             }
         }
     }
