@@ -142,26 +142,14 @@ impl Shape<'_> {
     }
 }
 
-/// How many bytes two texts begin with alike; 32, then 16 are looked at at a time.
+/// How many bytes two texts begin with alike; 16 are looked at at a time.
 #[inline]
 fn common_length(one: &[u8], other: &[u8]) -> usize {
-    const fn differing(one: &[u8; 16], other: &[u8; 16]) -> u128 {
-        u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other)
-    }
     let (ones, _) = one.as_chunks::<16>();
     let (others, _) = other.as_chunks::<16>();
-    let pairs = ones
-        .as_chunks::<2>()
-        .0
-        .iter()
-        .zip(others.as_chunks::<2>().0);
-    let same = pairs.take_while(|([one, next], [other, other_next])| {
-        differing(one, other) | differing(next, other_next) == 0
-    });
-    let mut n_same = 32 * same.count();
-    let rest = ones.iter().zip(others).skip(n_same / 16);
-    for (one, other) in rest {
-        let differing = differing(one, other);
+    let mut n_same = 0;
+    for (one, other) in ones.iter().zip(others) {
+        let differing = u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other);
         if differing != 0 {
             return n_same + (differing.trailing_zeros() / 8) as usize;
         }

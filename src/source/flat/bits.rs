@@ -157,12 +157,13 @@ fn n_set(byte: u8) -> u8 {
 }
 
 /// Eight bytes from a place on, the least first; zeros where they are not there.
+#[inline]
 pub(super) fn word_at(bytes: &[u8], at: usize) -> u64 {
-    let rest = bytes.get(at..).unwrap_or_default();
-    if let Some(word) = rest.first_chunk() {
+    let word = bytes.get(at..at.saturating_add(size_of::<u64>()));
+    if let Some(word) = word.and_then(<[u8]>::first_chunk) {
         return u64::from_le_bytes(*word);
     }
-    let bytes = rest.iter().rev();
+    let bytes = bytes.get(at..).unwrap_or_default().iter().rev();
     bytes.fold(0, |word, byte| word << 8 | u64::from(*byte))
 }
 

@@ -45,7 +45,7 @@ impl fmt::Debug for Decompressor {
 }
 
 impl Decompressor {
-    /// Exchanges a page that has no room for some bytes for one that has.
+    /// Exchanges a page that has no room for some bytes for one that has, or for none.
     pub(super) fn make_room(&mut self, page: &mut Vec<u8>, n_bytes: u64) {
         let has_room = |page: &Vec<u8>| page.capacity() as u64 >= n_bytes;
         if has_room(page) {

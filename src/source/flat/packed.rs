@@ -175,13 +175,7 @@ fn number_from(page: &[u8], at: usize, width: u8) -> impl Fn(usize) -> u32 {
     // It lies after at most 7 bits of the number before.
     move |index| {
         let bit = at + index * usize::from(width);
-        let word = match page.get(bit / 8..bit / 8 + size_of::<u64>()) {
-            Some(bytes) => bytes
-                .first_chunk()
-                .map_or(0, |word| u64::from_le_bytes(*word)),
-            None => word_at(page, bit / 8),
-        };
-        (word >> (bit % 8) & mask) as u32
+        (word_at(page, bit / 8) >> (bit % 8) & mask) as u32
     }
 }
 

@@ -22,9 +22,6 @@ use super::packed::{Differences, Runs};
 const ENDS_EARLY: &str = "a page's values end early";
 const NOT_UTF8: &str = "a text is not UTF-8";
 
-/// The longest text that a view holds itself.
-const INLINED_MAX: usize = MAX_INLINE_VIEW_LEN as usize;
-
 /// The place in a dictionary of a text that is not there.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
@@ -616,7 +613,7 @@ impl<T: Adds> Texts<T> {
     fn add(&mut self, page: &Buffer, place: usize, are_most: bool) -> Result<()> {
         let range = self.ranges.get(place).cloned().unwrap_or_default();
         self.n_bytes += range.len();
-        if !are_most || range.len() <= INLINED_MAX {
+        if !are_most || range.len() <= MAX_INLINE_VIEW_LEN as usize {
             return T::add(page.get(range).unwrap_or_default(), &mut self.plain);
         }
         let address = page.as_ptr().addr();
