@@ -28,7 +28,6 @@ use std::time::SystemTime;
 
 use chrono::{DateTime, Utc};
 use datafusion::execution::context::SessionContext;
-use futures::StreamExt;
 use uuid::Uuid;
 
 use crate::error::{Error, Result, SkippedFile};
@@ -430,21 +429,15 @@ impl Source {
                 }
             }
         }
-        let opened = readable
-            .into_iter()
-            .map(|(listed, spooled)| file::open(ctx.clone(), listed, spooled, self.assumed));
-        let mut opened = futures::stream::iter(opened).buffered(4 * threads);
+        let skips = self.skips_bad_files();
+        let opened = file::open_all(ctx, readable, self.assumed, !skips).await?;
         let (mut files, mut tallies, mut empty) = (Vec::new(), Vec::new(), Vec::new());
-        let mut schemas = Vec::new();
-        while let Some(file) = opened.next().await {
+        for file in opened {
             match file {
-                Ok(Opened::Runs(mut file)) => {
-                    file.footer.share(&mut schemas);
-                    files.push(Arc::new(file));
-                }
+                Ok(Opened::Runs(file)) => files.push(Arc::new(file)),
                 Ok(Opened::Tallies(file)) => tallies.push(Arc::new(file)),
                 Ok(Opened::Nothing(path)) => empty.push(path),
-                Err(Error::BadInput { path, problem }) if self.skips_bad_files() => {
+                Err(Error::BadInput { path, problem }) if skips => {
                     skipped.push(SkippedFile { path, problem });
                 }
                 Err(error) => return Err(error),

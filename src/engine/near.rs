@@ -5,7 +5,7 @@
 //! large ones go to another thread at once; writing, and whatever goes wrong, are left to it.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,12 @@ impl ObjectStore for Near {
     async fn get_opts(&self, location: &Location, options: GetOptions) -> Result<GetResult> {
         let near = asked(&options).and_then(|range| {
             let path = path_of(location)?;
-            part(&path, location, range, &self.spare).ok()
+            let part = if options.head {
+                facts(&path, location)
+            } else {
+                part(&path, location, range, &self.spare)
+            };
+            part.ok()
         });
         match near {
             Some(part) => Ok(part),
@@ -202,6 +207,11 @@ fn asked(options: &GetOptions) -> Option<Range<u64>> {
     }
 }
 
+/// What the system says of a file, without opening it.
+fn facts(path: &Path, location: &Location) -> io::Result<GetResult> {
+    answer(&fs::metadata(path)?, location, 0..0, Bytes::new())
+}
+
 fn part(
     path: &Path,
     location: &Location,
@@ -210,10 +220,19 @@ fn part(
 ) -> io::Result<GetResult> {
     let mut file = File::open(path)?;
     let facts = file.metadata()?;
+    let bytes = read(&mut file, &range, spare)?;
+    answer(&facts, location, range, bytes)
+}
+
+fn answer(
+    facts: &fs::Metadata,
+    location: &Location,
+    range: Range<u64>,
+    bytes: Bytes,
+) -> io::Result<GetResult> {
     if !facts.is_file() {
         return Err(io::Error::other("no file"));
     }
-    let bytes = read(&mut file, &range, spare)?;
     Ok(GetResult {
         payload: GetResultPayload::Stream(stream::iter([Ok(bytes)]).boxed()),
         meta: ObjectMeta {
@@ -262,11 +281,18 @@ fn read(file: &mut File, range: &Range<u64>, spare: &Spare) -> io::Result<Bytes>
     if length == 0 {
         return Ok(Bytes::new());
     }
-    let mut bytes = spare.take(usize::try_from(length).map_err(io::Error::other)?);
+    let n_bytes = usize::try_from(length).map_err(io::Error::other)?;
+    let mut bytes = spare.take(n_bytes);
     file.seek(SeekFrom::Start(range.start))?;
-    file.take(length).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 != length {
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    if length < SMALL_BYTES {
+        // In one go: zeros cost less than asking several times.
+        bytes.resize(n_bytes, 0);
+        file.read_exact(&mut bytes)?;
+    } else {
+        file.take(length).read_to_end(&mut bytes)?;
+        if bytes.len() != n_bytes {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
     }
     let spare = spare.clone();
     Ok(Bytes::from_owner(Part { bytes, spare }))

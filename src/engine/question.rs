@@ -384,11 +384,11 @@ impl Question<'_> {
         let mut facts = self.files.proven();
         let scanned = self.step(Files::unproven, Files::scanned).await?;
         for (project, more) in scanned {
-            facts.entry(project).or_default().add(more);
+            facts.entry(project).or_default().add(&more);
         }
         self.of_runs = facts.keys().copied().collect();
         for (project, more) in self.files.told() {
-            facts.entry(project).or_default().add(more);
+            facts.entry(project).or_default().add(&more);
         }
         Ok(facts)
     }

@@ -1,8 +1,10 @@
 //! One file of runs: what its path and its footer say, and how a scan should read it.
 
 use std::collections::BTreeSet;
+use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use chrono::NaiveTime;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -11,6 +13,9 @@ use datafusion::datasource::listing::PartitionedFile;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
 use datafusion::object_store::{ObjectStoreExt, path::Path as ObjectPath};
+use futures::FutureExt;
+use tokio::task::JoinSet;
+use tokio::task::coop::consume_budget;
 use uuid::Uuid;
 
 use super::footer::Footer;
@@ -58,6 +63,10 @@ pub(crate) struct SourceFile {
     pub(super) first_row: i64,
     /// The table that was made of it, where it is no Parquet itself.
     pub(super) spooled: Option<Arc<Spooled>>,
+    /// Which rules hold for the columns that have several.
+    pub(super) rules: Vec<Option<usize>>,
+    /// The file's project and what the footer proves of it, where it proves all of it.
+    pub(super) proven: Option<(Uuid, Facts)>,
 }
 
 /// When the first and the last of a file's runs start, attached to the file.
@@ -108,34 +117,81 @@ pub(super) enum Opened {
     Nothing(PathBuf),
 }
 
-/// Reads the footer of a file, or of the table that was made of it.
-pub(super) async fn open(
-    ctx: SessionContext,
-    listed: Listed,
-    spooled: Option<Arc<Spooled>>,
+/// Files whose footers are to be read, each with the table that was made of it.
+pub(super) type Readable = Vec<(Listed, Option<Arc<Spooled>>)>;
+
+/// Reads the footers of files, and gives them in the same order; no more than it takes to find the first
+/// that cannot be read, where such `ends` it.
+///
+/// Each of a few tasks reads one file after another: to wake another thread for each would take longer than
+/// to read its footer.
+pub(super) async fn open_all(
+    ctx: &SessionContext,
+    files: Readable,
     assumed: Assumed,
+    ends: bool,
+) -> Result<Vec<Result<Opened>>> {
+    let n_tasks = ctx.state().config().target_partitions().min(files.len());
+    let files = Arc::new(files);
+    let next = Arc::new(AtomicUsize::new(0));
+    let schemas = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = JoinSet::new();
+    for _ in 0..n_tasks {
+        let (ctx, files, next) = (ctx.clone(), Arc::clone(&files), Arc::clone(&next));
+        let schemas = Arc::clone(&schemas);
+        tasks.spawn(async move {
+            let mut opened = Vec::new();
+            loop {
+                consume_budget().await;
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some((listed, spooled)) = files.get(number) else {
+                    return opened;
+                };
+                let file = open(&ctx, listed, spooled.as_ref(), assumed, &schemas).await;
+                if file.is_err() && ends {
+                    next.store(files.len(), Ordering::Relaxed);
+                }
+                opened.push((number, file));
+            }
+        });
+    }
+    let mut all = Vec::with_capacity(files.len());
+    while let Some(opened) = tasks.join_next().await {
+        all.extend(opened.map_err(|error| Error::Engine(Box::new(error)))?);
+    }
+    all.sort_unstable_by_key(|(number, _)| *number);
+    Ok(all.into_iter().map(|(_, opened)| opened).collect())
+}
+
+/// Reads the footer of a file, or of the table that was made of it.
+async fn open(
+    ctx: &SessionContext,
+    listed: &Listed,
+    spooled: Option<&Arc<Spooled>>,
+    assumed: Assumed,
+    schemas: &Mutex<Vec<SchemaRef>>,
 ) -> Result<Opened> {
-    let table = spooled.as_ref().map(|spooled| spooled.table.clone());
-    let table = table.unwrap_or_else(|| listed.canonical.clone());
-    let path = listed.path.clone();
+    let table = spooled.map_or(&listed.canonical, |spooled| &spooled.table);
+    let path = &listed.path;
     let bad = |problem: String| Error::BadInput {
         path: path.clone(),
         problem,
     };
-    let task = tokio::spawn(async move {
+    let read = async {
         let runtime = ctx.runtime_env();
         let store = runtime.object_store(ObjectStoreUrl::local_filesystem())?;
-        let location = ObjectPath::from_absolute_path(&table).map_err(|_| {
+        let location = ObjectPath::from_absolute_path(table).map_err(|_| {
             let problem = "its path has characters in it with which no file can be opened";
             DataFusionError::External(problem.into())
         })?;
         let object = store.head(&location).await?;
         let cache = runtime.cache_manager.get_file_metadata_cache();
         let footer = Footer::read(store.as_ref(), &object, cache).await?;
-        Ok::<_, DataFusionError>((listed, PartitionedFile::new_from_meta(object), footer))
-    });
+        Ok::<_, DataFusionError>((PartitionedFile::new_from_meta(object), footer))
+    };
     // The parquet crate panics on some damaged footers.
-    let (listed, scan, footer) = task
+    let (scan, mut footer) = AssertUnwindSafe(read)
+        .catch_unwind()
         .await
         .map_err(|_| bad("its footer is damaged".to_owned()))?
         .map_err(|error| {
@@ -146,23 +202,28 @@ pub(super) async fn open(
             ))
         })?;
     if let Some(says) = &footer.tallies {
-        return TallyFile::new(&path, scan, &footer, says).map(Opened::Tallies);
+        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
     }
     if footer.n_rows == 0 {
-        return Ok(Opened::Nothing(path));
+        return Ok(Opened::Nothing(path.clone()));
     }
-    let footer = match &spooled {
-        Some(spooled) => footer.without(&spooled.absent).with_unread(&spooled.unread),
-        None => footer,
-    };
+    if let Some(spooled) = spooled {
+        footer = footer.without(&spooled.absent).with_unread(&spooled.unread);
+    }
+    if let Ok(mut schemas) = schemas.lock() {
+        footer.share(&mut schemas);
+    }
     // Dumps mostly do not name it.
-    let no_tenant = spooled.as_ref().map(|_| Uuid::nil());
+    let no_tenant = spooled.map(|_| Uuid::nil());
     let assumed = Assumed {
         tenant: assumed.tenant.or(no_tenant),
         ..assumed
     };
-    let file = SourceFile::new(&listed, scan, footer, assumed)?;
-    Ok(Opened::Runs(SourceFile { spooled, ..file }))
+    let file = SourceFile::new(listed, scan, footer, assumed)?;
+    Ok(Opened::Runs(SourceFile {
+        spooled: spooled.cloned(),
+        ..file
+    }))
 }
 
 impl SourceFile {
@@ -197,7 +258,9 @@ impl SourceFile {
                 is_proven: proven.is_some() || column_is_silent,
             }
         };
-        let file = Self {
+        let mut file = Self {
+            rules: format.choices(&footer),
+            proven: None,
             project: constant(Column::SessionId, listed.keys.project, assumed.project),
             tenant: constant(Column::TenantId, listed.keys.tenant, assumed.tenant),
             export: listed.export.clone(),
@@ -218,6 +281,7 @@ impl SourceFile {
                 )));
             }
         }
+        file.proven = file.prove();
         Ok(file)
     }
 
@@ -230,8 +294,7 @@ impl SourceFile {
         &self.scan
     }
 
-    /// The file's project and what the footer proves of it, where it proves all of it.
-    pub(super) fn proven(&self) -> Option<(Uuid, Facts)> {
+    fn prove(&self) -> Option<(Uuid, Facts)> {
         if !(self.project.is_proven && self.tenant.is_proven) {
             return None;
         }
@@ -349,10 +412,5 @@ impl SourceFile {
         scan.with_arrow_schema(all)
             .with_partition_values(constants.to_vec())
             .with_extension(ShownPath(self.path.clone()))
-    }
-
-    /// Which rules hold for the columns that have several.
-    pub(super) fn rules(&self) -> Vec<Option<usize>> {
-        self.format.choices(&self.footer)
     }
 }

@@ -22,7 +22,7 @@ mod values;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::datatypes::{Fields, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
@@ -53,6 +53,9 @@ type Result<T> = std::result::Result<T, Cow<'static, str>>;
 
 /// The name of the measure that counts the rows that were looked at.
 pub(crate) const N_ROWS_READ: &str = "rows_read";
+
+/// So many rows are read at once where fewer are asked for.
+const FEWEST_ROWS: usize = 256;
 
 /// Of a file only some rows are in the window: those that its page index may tell apart.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +163,15 @@ impl FlatSource {
         Ok((reader, after))
     }
 
+    /// The places of the constants that are read, among a file's.
+    fn read_constants(&self) -> Vec<usize> {
+        let n_columns = self.schema.file_schema().fields().len();
+        let of_table = self.read().into_iter();
+        let constants = of_table.filter_map(|column| column.checked_sub(n_columns));
+        let n_constants = self.schema.table_partition_cols().len();
+        constants.filter(|place| *place < n_constants).collect()
+    }
+
     /// How a file is read.
     fn reading(&self, file: &PartitionedFile) -> EngineResult<Reading> {
         let constants = self.schema.table_partition_cols().iter();
@@ -186,7 +198,7 @@ impl FlatSource {
             let root = fields.and_then(|fields| fields.fields().find(name));
             let place = match root {
                 _ if *index == whole.fields().len() - 1 => Place::Numbers,
-                Some((root, _)) => Place::File { root, leaves: 0..0 },
+                Some((root, _)) => Place::File { root },
                 None => return internal_err!("a file has no column {name}"),
             };
             Ok(ReadColumn {
@@ -245,8 +257,14 @@ impl FileSource for FlatSource {
         } else {
             None
         };
+        let mut source = self.clone();
+        if let Some(n_asked) = config.limit {
+            source.batch_rows = source.batch_rows.min(n_asked.max(FEWEST_ROWS));
+        }
         Ok(Box::new(Files {
-            source: self.clone(),
+            read_constants: self.read_constants(),
+            source,
+            known: Mutex::default(),
             partition,
             indexed,
             n_rows,
@@ -314,12 +332,56 @@ impl FileSource for FlatSource {
 /// Opens the files of a partition.
 struct Files {
     source: FlatSource,
+    /// How files are read that were opened before.
+    known: Mutex<Vec<Known>>,
+    /// The places of the constants that are read, among a file's.
+    read_constants: Vec<usize>,
     partition: usize,
     /// For those of which only some pages are read, where there are any.
     indexed: Option<(Arc<dyn Morselizer>, Arc<After>)>,
     /// Rows that were looked at.
     n_rows: Count,
     decompressors: Decompressors,
+}
+
+/// How files of some columns and constants are read.
+struct Known {
+    columns: Option<SchemaRef>,
+    /// Those that are read.
+    constants: Vec<ScalarValue>,
+    reading: Arc<Reading>,
+}
+
+/// How so many kinds of files are read is known at most.
+const N_KNOWN: usize = 16;
+
+impl Files {
+    /// How a file is read: worked out once for those that are alike.
+    fn reading(&self, file: &PartitionedFile) -> EngineResult<Arc<Reading>> {
+        let Ok(mut known) = self.known.lock() else {
+            return self.source.reading(file).map(Arc::new);
+        };
+        let places = self.read_constants.iter();
+        let constants = || places.clone().filter_map(|it| file.partition_values.get(*it));
+        let is_alike = |known: &&Known| {
+            let columns = [&known.columns, &file.arrow_schema];
+            let columns = columns.map(|columns| columns.as_ref().map(Arc::as_ptr));
+            columns[0] == columns[1] && constants().eq(&known.constants)
+        };
+        if let Some(alike) = known.iter().find(is_alike) {
+            return Ok(Arc::clone(&alike.reading));
+        }
+        let reading = Arc::new(self.source.reading(file)?);
+        if known.len() == N_KNOWN {
+            known.clear();
+        }
+        known.push(Known {
+            columns: file.arrow_schema.clone(),
+            constants: constants().cloned().collect(),
+            reading: Arc::clone(&reading),
+        });
+        Ok(reading)
+    }
 }
 
 impl fmt::Debug for Files {
@@ -339,7 +401,7 @@ impl Morselizer for Files {
         let fields = file.arrow_schema.as_ref();
         let open = OpenFile {
             reader,
-            reading: self.source.reading(&file)?,
+            reading: self.reading(&file)?,
             fields: fields.map_or_else(Fields::empty, |schema| schema.fields().clone()),
             range: file.range.clone(),
             n_rows: self.n_rows.clone(),

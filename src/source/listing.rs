@@ -4,7 +4,7 @@
 //! that hold runs comes out, each once, with the keys of an export's folders (`session_id=…/`). No file is
 //! opened here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -126,8 +126,11 @@ pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
             });
         }
     }
+    // They mostly come in this order; of those that are named twice, the first name stays.
+    found.files.sort_by(|one, other| one.canonical.cmp(&other.canonical));
+    found.files.dedup_by(|next, one| next.canonical == one.canonical);
     Ok(Listing {
-        files: found.files.into_values().collect(),
+        files: found.files,
         side_files: found.side_files,
         folders: found.folders,
     })
@@ -160,7 +163,7 @@ fn glob_matches(path: &Path) -> Result<Vec<PathBuf>> {
 
 #[derive(Default)]
 struct Found {
-    files: BTreeMap<PathBuf, Listed>,
+    files: Vec<Listed>,
     /// Files that hold something else.
     no_runs: Vec<PathBuf>,
     side_files: Vec<PathBuf>,
@@ -182,7 +185,8 @@ impl Found {
             return Ok(());
         }
         if !canonical.is_dir() {
-            return self.file(path, path, canonical, Form::Unknown);
+            let folder = path.parent().unwrap_or(path);
+            return self.file(&Folder::of(path, folder), path, canonical, Form::Unknown);
         }
         let side_files = SIDE_FILES.map(|name| path.join(name));
         self.side_files
@@ -196,10 +200,13 @@ impl Found {
         let mut walked = BTreeSet::from([canonical_root.clone()]);
         let mut open = vec![(root.to_owned(), canonical_root)];
         while let Some((folder, canonical_folder)) = open.pop() {
-            let entries = fs::read_dir(&folder)
+            let mut entries = fs::read_dir(&folder)
                 .and_then(Iterator::collect::<io::Result<Vec<fs::DirEntry>>>)
                 .map_err(|source| unreadable(&folder, source))?;
+            entries.sort_by_cached_key(fs::DirEntry::file_name);
             let replaced = replaced(entries.iter().map(fs::DirEntry::path))?;
+            let of_folder = Folder::of(root, &folder);
+            let n_open = open.len();
             for entry in entries {
                 let path = entry.path();
                 if is_hidden(&path) || replaced.contains(&path) {
@@ -224,13 +231,17 @@ impl Found {
                     }
                 } else if is_parquet(&path) {
                     let canonical = canonical()?;
-                    self.file(root, &path, canonical, Form::Parquet)?;
+                    self.file(&of_folder, &path, canonical, Form::Parquet)?;
                 } else if is_json(&path) {
                     let canonical = canonical()?;
                     if !self.no_runs.contains(&canonical) {
-                        self.file(root, &path, canonical, Form::Json)?;
+                        self.file(&of_folder, &path, canonical, Form::Json)?;
                     }
                 }
+            }
+            // The first one is walked next.
+            if let Some(new) = open.get_mut(n_open..) {
+                new.reverse();
             }
         }
         Ok(())
@@ -239,11 +250,11 @@ impl Found {
     /// Standard input, which is as new as it can be.
     fn stream(&mut self, path: &Path) {
         self.n_seen += 1;
-        self.files.entry(path.to_owned()).or_insert(Listed {
+        self.files.push(Listed {
             path: path.to_owned(),
             canonical: path.to_owned(),
             keys: Keys::default(),
-            export: Export::of(path, path),
+            export: Export::new(path, path),
             size: 0,
             modified_s: Utc::now().timestamp(),
             modified: SystemTime::now(),
@@ -251,19 +262,24 @@ impl Found {
         });
     }
 
-    fn file(&mut self, root: &Path, path: &Path, canonical: PathBuf, form: Form) -> Result<()> {
+    fn file(
+        &mut self,
+        folder: &Folder<'_>,
+        path: &Path,
+        canonical: PathBuf,
+        form: Form,
+    ) -> Result<()> {
         self.n_seen += 1;
         let facts = fs::metadata(&canonical).map_err(|source| unreadable(path, source))?;
         let modified = facts
             .modified()
             .map_err(|source| unreadable(path, source))?;
-        // Not of the canonical path: a link's own folders say what it is, its target's need not.
-        let keys = Keys::of(&std::path::absolute(path).unwrap_or_else(|_| canonical.clone()));
-        self.files.entry(canonical.clone()).or_insert(Listed {
+        let export = folder.export.clone();
+        self.files.push(Listed {
             path: path.to_owned(),
-            export: Export::of(root, path),
+            export: export.unwrap_or_else(|| Export::new(folder.root, path)),
             canonical,
-            keys,
+            keys: folder.keys.clone(),
             size: facts.len(),
             modified_s: DateTime::<Utc>::from(modified).timestamp(),
             modified,
@@ -273,11 +289,28 @@ impl Found {
     }
 }
 
+/// What a folder below a source's root says of all files in it.
+struct Folder<'r> {
+    root: &'r Path,
+    keys: Keys,
+    /// The innermost folder `export_id=…`, if it lies in one.
+    export: Option<Export>,
+}
+
+impl<'r> Folder<'r> {
+    fn of(root: &'r Path, path: &Path) -> Self {
+        let export = path.ancestors().find(|folder| is_export(folder));
+        Self {
+            root,
+            // Not of the canonical path: a link's own folders say what it is, its target's need not.
+            keys: Keys::of(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+            export: export.map(|export| Export::new(root, export)),
+        }
+    }
+}
+
 impl Export {
-    /// The innermost folder `export_id=…` of a file that was found below a source's root.
-    fn of(root: &Path, file: &Path) -> Self {
-        let mut folders = file.ancestors().skip(1);
-        let path = folders.find(|folder| is_export(folder)).unwrap_or(file);
+    fn new(root: &Path, path: &Path) -> Self {
         Self {
             below_source: path.strip_prefix(root).unwrap_or(path).to_owned(),
             path: path.to_owned(),

@@ -162,8 +162,8 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn add(&mut self, other: Self) {
-        self.tenants.extend(other.tenants);
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.tenants.extend(&other.tenants);
         if self.tenants.len() > 1 {
             // It stands for one that nothing tells.
             self.tenants.remove(&Uuid::nil());
@@ -173,7 +173,7 @@ impl Facts {
             (one, other) => one.or(other),
         };
         self.last_us = self.last_us.max(other.last_us);
-        self.columns.extend(other.columns);
+        self.columns.extend(&other.columns);
         self.lacks_traces |= other.lacks_traces;
     }
 }
@@ -331,8 +331,8 @@ impl Files {
     pub(crate) fn proven(&self) -> BTreeMap<Uuid, Facts> {
         let mut projects: BTreeMap<Uuid, Facts> = BTreeMap::new();
         for file in &self.files {
-            if let Some((project, facts)) = file.proven() {
-                projects.entry(project).or_default().add(facts);
+            if let Some((project, facts)) = &file.proven {
+                projects.entry(*project).or_default().add(facts);
             }
         }
         projects
@@ -341,7 +341,7 @@ impl Files {
     /// A plan for what the footers do not prove: the runs' own ids, tenants and starts. `None` where
     /// all is proven. Its rows are read by [`Files::scanned`].
     pub(crate) fn unproven(&self) -> Result<Option<LogicalPlan>, DataFusionError> {
-        let files = self.files.iter().filter(|file| file.proven().is_none());
+        let files = self.files.iter().filter(|file| file.proven.is_none());
         let shapes = self.shapes(files.cloned(), Breadth::Known);
         let plans = shapes.iter().enumerate().map(|(index, shape)| {
             let columns = [Column::SessionId, Column::TenantId, Column::StartTime];
@@ -376,7 +376,7 @@ impl Files {
         projects: &mut BTreeMap<Uuid, Facts>,
         batch: &RecordBatch,
     ) -> Result<()> {
-        let files = self.files.iter().filter(|file| file.proven().is_none());
+        let files = self.files.iter().filter(|file| file.proven.is_none());
         let shapes = self.shapes(files.cloned(), Breadth::Known);
         for row in 0..batch.num_rows() {
             let project = uuid_at(batch, 0, row, Column::SessionId)?.ok_or_else(no_project)?;
@@ -391,7 +391,7 @@ impl Files {
             let shape = usize::try_from(shape)
                 .ok()
                 .and_then(|shape| shapes.get(shape));
-            projects.entry(project).or_default().add(Facts {
+            projects.entry(project).or_default().add(&Facts {
                 tenants: tenants.into_iter().flatten().collect(),
                 start_us: time(1),
                 last_us: time(2),
@@ -652,7 +652,7 @@ fn shapes(
                 && std::ptr::eq(sample.format, file.format)
                 && sample.project.is_proven == file.project.is_proven
                 && sample.tenant.is_proven == file.tenant.is_proven
-                && sample.rules() == file.rules()
+                && sample.rules == file.rules
                 && sample.rank.is_some() == file.rank.is_some()
                 && (file.rank.is_none() || sample.may_lack_ids() == file.may_lack_ids())
         });

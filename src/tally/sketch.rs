@@ -250,12 +250,8 @@ impl Sketch {
                 count,
                 min,
                 max,
-                n_bins,
-                mut bins,
-            } => {
-                let bins = bytes::read_bins(&mut bins, n_bins).flatten();
-                self.with_hdr(|hdr| hdr.add(count, min, max, bins));
-            }
+                bins,
+            } => self.with_hdr(|hdr| hdr.add(count, min, max, bins.into_iter())),
         }
         Ok(())
     }

@@ -29,6 +29,18 @@ pub(super) fn write_varint(mut number: u64, out: &mut Vec<u8>) {
     out.push(number as u8);
 }
 
+/// Appends two numbers, mostly small ones.
+#[inline]
+pub(super) fn write_pair(one: u16, next: u64, out: &mut Vec<u8>) {
+    match (u8::try_from(one), u8::try_from(next)) {
+        (Ok(one @ ..0x80), Ok(next @ ..0x80)) => out.extend([one, next]),
+        _ => {
+            write_varint(one.into(), out);
+            write_varint(next, out);
+        }
+    }
+}
+
 /// Appends a wide number; one that fits 64 bits gets the bytes that [`write_varint`] gives it.
 #[allow(
     clippy::cast_possible_truncation,
@@ -168,14 +180,23 @@ mod tests {
 
     proptest! {
         #[test]
-        fn numbers_come_back(number: u64, narrow in 0..64_u32, wide: u128, narrower in 0..128_u32) {
+        fn numbers_come_back(
+            number: u64,
+            narrow in 0..64_u32,
+            pair: (u16, u64),
+            wide: u128,
+            narrower in 0..128_u32,
+        ) {
             let (number, wide) = (number >> narrow, wide >> narrower);
             let mut bytes = Vec::new();
             write_varint(number, &mut bytes);
+            write_pair(pair.0, pair.1 >> narrow, &mut bytes);
             write_varint_u128(wide, &mut bytes);
             write_varint_u128(number.into(), &mut bytes);
             let mut reader = Reader::new(&bytes);
             prop_assert_eq!(reader.varint(), Ok(number));
+            prop_assert_eq!(reader.varint(), Ok(pair.0.into()));
+            prop_assert_eq!(reader.varint(), Ok(pair.1 >> narrow));
             prop_assert_eq!(reader.varint_u128(), Ok(wide));
             prop_assert_eq!(reader.varint(), Ok(number));
             prop_assert!(reader.is_empty());

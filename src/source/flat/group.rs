@@ -1,6 +1,7 @@
 //! The wanted rows of a row group: what the condition looks at is read first, then the rest, of those rows
 //! for which it holds.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -55,11 +56,8 @@ pub(super) struct ReadColumn {
 pub(super) enum Place {
     /// The numbers of rows in the file.
     Numbers,
-    /// A column of the file: its place among those at the top, and in the order of leaves those in it.
-    File {
-        root: usize,
-        leaves: std::ops::Range<usize>,
-    },
+    /// A column of the file, by its place among those at the top.
+    File { root: usize },
 }
 
 /// Where the values of a column come from.
@@ -101,6 +99,8 @@ pub(super) struct Chosen<'a> {
     pub(super) group: usize,
     /// How its columns are given.
     pub(super) fields: &'a Fields,
+    /// The leaves in each of the columns that are read, in the order of leaves.
+    pub(super) leaves: &'a [Range<usize>],
     /// The number of the row group's first row.
     pub(super) first_number: i64,
 }
@@ -120,15 +120,15 @@ impl Group {
         let n_rows = usize::try_from(group.num_rows()).map_err(|_| damaged("too many rows"))?;
         let mut others = Vec::new();
         let mut columns = Vec::new();
-        for column in &reading.columns {
-            let source = match &column.place {
+        for (column, leaves) in reading.columns.iter().zip(chosen.leaves) {
+            let source = match column.place {
                 Place::Numbers => Source::Numbers,
-                Place::File { root, leaves } => {
-                    if let Some(flat) = flat(chosen, *root, leaves.clone(), chunks)? {
+                Place::File { root } => {
+                    if let Some(flat) = flat(chosen, root, leaves.clone(), chunks)? {
                         Source::Flat(Box::new(flat))
                     } else {
-                        others.push(*root);
-                        Source::Other(*root)
+                        others.push(root);
+                        Source::Other(root)
                     }
                 }
             };
@@ -146,15 +146,8 @@ impl Group {
                 *root = others.partition_point(|other| other < root);
             }
         }
-        let read_leaves = reading
-            .columns
-            .iter()
-            .filter_map(|column| match &column.place {
-                Place::File { leaves, .. } => Some(leaves.clone()),
-                Place::Numbers => None,
-            });
+        let read_leaves = chosen.leaves.iter().cloned().flatten();
         let n_bytes: i64 = read_leaves
-            .flatten()
             .filter_map(|leaf| Some(group.columns().get(leaf)?.uncompressed_size().max(0)))
             .fold(0, i64::saturating_add);
         let row_bytes = usize::try_from(n_bytes).unwrap_or(usize::MAX) / n_rows.max(1);
@@ -338,7 +331,7 @@ impl Group {
 fn flat(
     chosen: &Chosen<'_>,
     root: usize,
-    mut leaves: std::ops::Range<usize>,
+    mut leaves: Range<usize>,
     chunks: &[Option<Chunk>],
 ) -> Result<Option<FlatColumn>> {
     let group = chosen.file.row_group(chosen.group);

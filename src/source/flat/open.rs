@@ -2,6 +2,7 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{ArrayRef, BooleanArray, RecordBatch, UInt64Array};
@@ -26,7 +27,7 @@ use super::other::Chunk;
 /// A file that is about to be read.
 pub(super) struct OpenFile {
     pub(super) reader: Box<dyn AsyncFileReader + Send>,
-    pub(super) reading: Reading,
+    pub(super) reading: Arc<Reading>,
     /// How its columns are given, of all that it has.
     pub(super) fields: Fields,
     /// The part of the file in which the row groups begin that are read.
@@ -50,7 +51,7 @@ impl OpenFile {
     async fn begin(self) -> Result<Rows> {
         let Self {
             mut reader,
-            mut reading,
+            reading,
             fields,
             range,
             n_rows,
@@ -58,22 +59,23 @@ impl OpenFile {
         } = self;
         let file = footer(reader.as_mut()).await?;
         let schema = file.file_metadata().schema_descr();
-        let leaves = (0..schema.num_columns()).map(|leaf| schema.get_column_root_idx(leaf));
-        let leaves: Vec<usize> = leaves.collect();
-        for column in &mut reading.columns {
-            if let Place::File { root, leaves: own } = &mut column.place {
-                // The leaves of a column lie side by side.
-                let start = leaves.partition_point(|of| of < root);
-                let end = leaves.partition_point(|of| of <= root);
-                *own = start..end;
+        let roots = (0..schema.num_columns()).map(|leaf| schema.get_column_root_idx(leaf));
+        let roots: Vec<usize> = roots.collect();
+        let leaves = reading.columns.iter().map(|column| match column.place {
+            // The leaves of a column lie side by side.
+            Place::File { root } => {
+                roots.partition_point(|of| *of < root)..roots.partition_point(|of| *of <= root)
             }
-        }
+            Place::Numbers => 0..0,
+        });
+        let leaves = leaves.collect();
         let groups = row_groups(&file, range.as_ref(), &reading, &fields);
         Ok(Rows {
             decompressor: decompressors.take(),
             decompressors,
             reader,
-            reading: Arc::new(reading),
+            reading,
+            leaves,
             fields,
             file,
             groups,
@@ -204,6 +206,8 @@ impl Morsel for OpenFile {
 struct Rows {
     reader: Box<dyn AsyncFileReader + Send>,
     reading: Arc<Reading>,
+    /// Those in each of its columns, in the order of leaves.
+    leaves: Vec<Range<usize>>,
     fields: Fields,
     file: Arc<ParquetMetaData>,
     groups: VecDeque<(usize, i64)>,
@@ -232,6 +236,7 @@ impl Rows {
                 file: &self.file,
                 group: index,
                 fields: &self.fields,
+                leaves: &self.leaves,
                 first_number,
             };
             self.group = Some(Group::new(Arc::clone(&self.reading), &chosen, &chunks)?);
@@ -241,12 +246,7 @@ impl Rows {
     /// The bytes of a row group's columns that are read, by the number of the column.
     async fn chunks(&mut self, group: usize) -> Result<Vec<Option<Chunk>>> {
         let group = self.file.row_group(group);
-        let columns = self.reading.columns.iter();
-        let leaves = columns.filter_map(|column| match &column.place {
-            Place::File { leaves, .. } => Some(leaves.clone()),
-            Place::Numbers => None,
-        });
-        let mut leaves: Vec<usize> = leaves.flatten().collect();
+        let mut leaves: Vec<usize> = self.leaves.iter().cloned().flatten().collect();
         leaves.sort_unstable();
         let ranges = leaves.iter().map(|leaf| {
             let (start, length) = group.column(*leaf).byte_range();

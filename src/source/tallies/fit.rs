@@ -345,7 +345,7 @@ impl Files {
                 alike.push((file, origin));
             }
         }
-        for runs in &self.files {
+        for runs in self.files.iter().filter(|_| !met.is_empty()) {
             let origin = runs.origin();
             let alike = met.get(&(origin.size, origin.modified_s));
             let same = alike.into_iter().flatten().find(|(file, theirs)| {

@@ -9,7 +9,7 @@
 use super::bucket::{BUCKET_MAX, bucket_of};
 use super::hdr::Hdr;
 use super::{EXACT_MAX, FORMAT_VERSION, SketchError, added};
-use crate::tally::varint::{Reader, VarintError, write_varint};
+use crate::tally::varint::{Reader, VarintError, write_pair, write_varint};
 
 /// A sketch's bytes that were found to be right, not yet taken in.
 pub(super) enum Stored<'a> {
@@ -20,8 +20,7 @@ pub(super) enum Stored<'a> {
         count: u64,
         min: u64,
         max: u64,
-        n_bins: usize,
-        bins: Reader<'a>,
+        bins: Vec<(u16, u64)>,
     },
 }
 
@@ -57,25 +56,20 @@ impl<'a> Stored<'a> {
             .ok()
             .filter(|n_bins| *n_bins <= reader.len() / 2)
             .ok_or(SketchError::Truncated)?;
-        let bins = reader.clone();
-
-        let mut found = 0_u64;
-        let (mut first, mut last) = (None, None);
-        for bin in read_bins(&mut reader, n_bins) {
-            let (bucket, n) = bin?;
-            found = found.checked_add(n).ok_or(SketchError::Overflow)?;
-            first = first.or(Some(bucket));
-            last = Some(bucket);
-        }
+        let bins = read_bins(&mut reader, n_bins)?;
         check_end(&reader)?;
+        let mut counts = bins.iter().map(|(_, n)| *n);
+        let found = counts.try_fold(0_u64, u64::checked_add);
+        let found = found.ok_or(SketchError::Overflow)?;
         if found != count {
             return Err(SketchError::CountMismatch {
                 expected: count,
                 found,
             });
         }
-        for (extreme, value, bucket) in [("minimum", min, first), ("maximum", max, last)] {
-            if bucket != Some(bucket_of(value)) {
+        let ends = [("minimum", min, bins.first()), ("maximum", max, bins.last())];
+        for (extreme, value, bin) in ends {
+            if bin.map(|(bucket, _)| *bucket) != Some(bucket_of(value)) {
                 return Err(SketchError::Extreme { extreme, value });
             }
         }
@@ -83,7 +77,6 @@ impl<'a> Stored<'a> {
             count,
             min,
             max,
-            n_bins,
             bins,
         })
     }
@@ -110,12 +103,10 @@ pub(super) fn read_values(
 }
 
 /// The bins of a histogram, rising.
-pub(super) fn read_bins(
-    reader: &mut Reader<'_>,
-    n_bins: usize,
-) -> impl Iterator<Item = Result<(u16, u64), SketchError>> {
+fn read_bins(reader: &mut Reader<'_>, n_bins: usize) -> Result<Vec<(u16, u64)>, SketchError> {
+    let mut bins = Vec::with_capacity(n_bins);
     let mut next = 0_u16;
-    (0..n_bins).map(move |_| {
+    for _ in 0..n_bins {
         let (n_skipped, n_less_one) = match reader.small_pair() {
             Some((n_skipped, n_less_one)) => (n_skipped.into(), n_less_one.into()),
             None => (reader.varint()?, reader.varint()?),
@@ -127,8 +118,9 @@ pub(super) fn read_bins(
             .ok_or(SketchError::Bucket)?;
         next = bucket + 1;
         let n = n_less_one.checked_add(1);
-        Ok((bucket, n.ok_or(SketchError::Overflow)?))
-    })
+        bins.push((bucket, n.ok_or(SketchError::Overflow)?));
+    }
+    Ok(bins)
 }
 
 /// Appends the bytes of a sketch of these values, rising and at most [`EXACT_MAX`].
@@ -148,11 +140,12 @@ pub(super) fn write_hdr(hdr: &Hdr, out: &mut Vec<u8>) {
     write_head(hdr.count, out);
     write_varint(hdr.min, out);
     write_varint(hdr.max.wrapping_sub(hdr.min), out);
-    write_varint(bins.iter().count() as u64, out);
+    let n_bins = bins.iter().count();
+    write_varint(n_bins as u64, out);
+    out.reserve(2 * n_bins);
     let mut next = 0;
     bins.iter().for_each(|(bucket, n)| {
-        write_varint(u64::from(bucket.wrapping_sub(next)), out);
-        write_varint(n.wrapping_sub(1), out);
+        write_pair(bucket.wrapping_sub(next), n.wrapping_sub(1), out);
         next = bucket.wrapping_add(1);
     });
 }

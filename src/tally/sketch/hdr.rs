@@ -299,9 +299,10 @@ impl Sparse {
 
     /// Adds bins in rising order.
     fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
+        let n_bins = self.buckets.len() + more.size_hint().0;
         let mut merged = Self {
-            buckets: Vec::with_capacity(self.buckets.len()),
-            counts: Vec::with_capacity(self.buckets.len()),
+            buckets: Vec::with_capacity(n_bins),
+            counts: Vec::with_capacity(n_bins),
             pending: mem::take(&mut self.pending),
         };
         let mut own = self.settled_bins().peekable();
