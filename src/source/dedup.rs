@@ -119,7 +119,7 @@ fn repeated(files: &[Arc<SourceFile>]) -> BTreeSet<usize> {
     let mut projects: BTreeMap<Option<Uuid>, Vec<Span>> = BTreeMap::new();
     for (index, file) in files.iter().enumerate() {
         // Without statistics a file may hold runs of any time.
-        let (first, last) = file.range_us().unwrap_or((i64::MIN, i64::MAX));
+        let (first, last) = file.range_us.unwrap_or((i64::MIN, i64::MAX));
         let project = file.project.value.filter(|_| file.project.is_proven);
         projects.entry(project).or_default().push(Span {
             first,

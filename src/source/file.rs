@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use chrono::NaiveTime;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
@@ -18,7 +18,7 @@ use tokio::task::JoinSet;
 use tokio::task::coop::consume_budget;
 use uuid::Uuid;
 
-use super::footer::Footer;
+use super::footer::{Footer, Schemas};
 use super::format::Format;
 use super::json::Spooled;
 use super::listing::{Export, Keys, Listed};
@@ -63,6 +63,8 @@ pub(crate) struct SourceFile {
     pub(super) first_row: i64,
     /// The table that was made of it, where it is no Parquet itself.
     pub(super) spooled: Option<Arc<Spooled>>,
+    /// When the first and the last of its runs start, in microseconds, as far as the footer proves it.
+    pub(super) range_us: Option<(i64, i64)>,
     /// Which rules hold for the columns that have several.
     pub(super) rules: Vec<Option<usize>>,
     /// The file's project and what the footer proves of it, where it proves all of it.
@@ -134,7 +136,7 @@ pub(super) async fn open_all(
     let n_tasks = ctx.state().config().target_partitions().min(files.len());
     let files = Arc::new(files);
     let next = Arc::new(AtomicUsize::new(0));
-    let schemas = Arc::new(Mutex::new(Vec::new()));
+    let schemas = Arc::new(Schemas::default());
     let mut tasks = JoinSet::new();
     for _ in 0..n_tasks {
         let (ctx, files, next) = (ctx.clone(), Arc::clone(&files), Arc::clone(&next));
@@ -169,7 +171,7 @@ async fn open(
     listed: &Listed,
     spooled: Option<&Arc<Spooled>>,
     assumed: Assumed,
-    schemas: &Mutex<Vec<SchemaRef>>,
+    schemas: &Schemas,
 ) -> Result<Opened> {
     let table = spooled.map_or(&listed.canonical, |spooled| &spooled.table);
     let path = &listed.path;
@@ -186,7 +188,7 @@ async fn open(
         })?;
         let object = store.head(&location).await?;
         let cache = runtime.cache_manager.get_file_metadata_cache();
-        let footer = Footer::read(store.as_ref(), &object, cache).await?;
+        let footer = Footer::read(store.as_ref(), &object, cache, schemas).await?;
         Ok::<_, DataFusionError>((PartitionedFile::new_from_meta(object), footer))
     };
     // The parquet crate panics on some damaged footers.
@@ -210,9 +212,7 @@ async fn open(
     if let Some(spooled) = spooled {
         footer = footer.without(&spooled.absent).with_unread(&spooled.unread);
     }
-    if let Ok(mut schemas) = schemas.lock() {
-        footer.share(&mut schemas);
-    }
+    schemas.share(&mut footer);
     // Dumps mostly do not name it.
     let no_tenant = spooled.map(|_| Uuid::nil());
     let assumed = Assumed {
@@ -259,6 +259,9 @@ impl SourceFile {
             }
         };
         let mut file = Self {
+            range_us: format
+                .column_of(Column::StartTime)
+                .and_then(|start| footer.range_us(start)),
             rules: format.choices(&footer),
             proven: None,
             project: constant(Column::SessionId, listed.keys.project, assumed.project),
@@ -300,17 +303,12 @@ impl SourceFile {
         }
         let facts = Facts {
             tenants: self.tenant.value.into_iter().collect(),
-            start_us: Some(self.range_us()?.0),
-            last_us: Some(self.range_us()?.1),
+            start_us: Some(self.range_us?.0),
+            last_us: Some(self.range_us?.1),
             columns: self.columns(),
             lacks_traces: self.lacks_traces(),
         };
         Some((self.project.value?, facts))
-    }
-
-    pub(super) fn range_us(&self) -> Option<(i64, i64)> {
-        self.footer
-            .range_us(self.format.column_of(Column::StartTime)?)
     }
 
     pub(super) fn columns(&self) -> BTreeSet<Column> {
@@ -336,7 +334,7 @@ impl SourceFile {
         };
         let of_project = !self.project.is_proven || projects.is_none_or(is_wanted);
         // The path's day counts only where the footer does not say, and with a day of slack.
-        let range = self.range_us().or_else(|| {
+        let range = self.range_us.or_else(|| {
             let day = self.day_us()?;
             Some((day.checked_sub(DAY_US)?, day.checked_add(2 * DAY_US)?))
         });
@@ -405,7 +403,7 @@ impl SourceFile {
             ScalarValue::TimestampMicrosecond(self.day_us(), None),
             ScalarValue::Int64(Some(self.first_row)),
         ];
-        let scan = match self.range_us() {
+        let scan = match self.range_us {
             Some((first, last)) => self.scan.clone().with_extension(StartRange(first, last)),
             None => self.scan.clone(),
         };

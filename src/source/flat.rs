@@ -362,7 +362,11 @@ impl Files {
             return self.source.reading(file).map(Arc::new);
         };
         let places = self.read_constants.iter();
-        let constants = || places.clone().filter_map(|it| file.partition_values.get(*it));
+        let constants = || {
+            places
+                .clone()
+                .filter_map(|it| file.partition_values.get(*it))
+        };
         let is_alike = |known: &&Known| {
             let columns = [&known.columns, &file.arrow_schema];
             let columns = columns.map(|columns| columns.as_ref().map(Arc::as_ptr));

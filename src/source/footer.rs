@@ -8,7 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{DataFusionError, Result};
@@ -19,13 +19,16 @@ use datafusion::parquet::arrow::parquet_to_arrow_schema;
 use datafusion::parquet::basic::Type as PhysicalType;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{
-    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData,
+    ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataOptions,
+    ParquetMetaDataReader, ParquetStatisticsPolicy, RowGroupMetaData,
 };
 use datafusion::parquet::file::statistics::Statistics;
+use datafusion::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor};
 use uuid::Uuid;
 
+use super::indexes;
 use super::tallies::METADATA;
-use super::{indexes, thrift};
+use super::thrift::{self, Leaf};
 
 /// What a file of Parquet begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
@@ -35,8 +38,114 @@ const TAIL_BYTES: u64 = TAIL_LENGTH as u64;
 /// How much of a file's end is read at first; most footers are shorter.
 const END_BYTES: u64 = 64 << 10;
 
-/// Among so many of the latest schemas an equal one is looked for.
+/// Among so many of the latest schemas the same one is looked for.
 const N_LATEST: usize = 8;
+
+/// What footers say of their files' columns: thousands of files of an export say the same, which is worked
+/// out once.
+#[derive(Debug, Default)]
+pub(crate) struct Schemas {
+    known: Mutex<Vec<Arc<KnownColumns>>>,
+    shared: Mutex<Vec<SchemaRef>>,
+}
+
+#[derive(Debug)]
+struct KnownColumns {
+    /// As a footer lists them.
+    written: Vec<u8>,
+    leaves: Vec<Leaf>,
+    descriptor: SchemaDescPtr,
+    columns: Arc<Columns>,
+}
+
+/// The columns of a file.
+#[derive(Debug)]
+struct Columns {
+    schema: SchemaRef,
+    /// The leaf that is the column itself. Those in a column prove nothing of it.
+    leaves: Vec<Option<usize>>,
+}
+
+impl Schemas {
+    /// The columns of a file by its footer, which lists them here.
+    fn of(&self, footer: &[u8], list: &[u8]) -> Result<Arc<KnownColumns>> {
+        if let Some(known) = self.latest(|known| list.starts_with(&known.written)) {
+            return Ok(known);
+        }
+        let (leaves, length) = thrift::columns(list).map_err(damaged)?;
+        let descriptor = ParquetMetaDataReader::decode_schema(footer)?;
+        // What was read is what stands here: other files with the same bytes are taken to have the same.
+        let paths = descriptor.columns().iter().map(|leaf| leaf.path().parts());
+        let is_same = |(path, leaf): (&[String], &Leaf)| path.iter().map(String::as_bytes).eq(leaf);
+        if paths.len() != leaves.len() || !paths.zip(&leaves).all(is_same) {
+            return Err(damaged("its footer lists its columns in two ways"));
+        }
+        let new = Arc::new(KnownColumns {
+            written: list.get(..length).unwrap_or_default().to_vec(),
+            leaves,
+            columns: Arc::new(Columns::of(&descriptor)?),
+            descriptor,
+        });
+        if let Ok(mut known) = self.known.lock() {
+            known.push(Arc::clone(&new));
+        }
+        Ok(new)
+    }
+
+    /// The columns of a file whose footer was read before.
+    fn described(&self, descriptor: &SchemaDescPtr) -> Result<Arc<Columns>> {
+        match self.latest(|known| Arc::ptr_eq(&known.descriptor, descriptor)) {
+            Some(known) => Ok(Arc::clone(&known.columns)),
+            None => Columns::of(descriptor).map(Arc::new),
+        }
+    }
+
+    fn latest(&self, is_it: impl Fn(&KnownColumns) -> bool) -> Option<Arc<KnownColumns>> {
+        let known = self.known.lock().ok()?;
+        let mut latest = known.iter().rev().take(N_LATEST);
+        latest.find(|known| is_it(known)).cloned()
+    }
+
+    /// Lets a footer have schemas that are equal to its own from others.
+    pub(crate) fn share(&self, footer: &mut Footer) {
+        let Ok(mut known) = self.shared.lock() else {
+            return;
+        };
+        for schema in [&mut footer.schema, &mut footer.written] {
+            let latest = known.iter().rev().take(N_LATEST);
+            match latest.into_iter().find(|known| *known == schema) {
+                Some(same) => *schema = Arc::clone(same),
+                None => known.push(Arc::clone(schema)),
+            }
+        }
+    }
+}
+
+impl Columns {
+    fn of(descriptor: &SchemaDescriptor) -> Result<Self> {
+        let schema = parquet_to_arrow_schema(descriptor, None)?;
+        let leaf_of = |name: &str| {
+            let mut leaves = descriptor.columns().iter();
+            leaves.position(|leaf| leaf.path().parts().len() == 1 && leaf.name() == name)
+        };
+        let leaves = schema.fields().iter().map(|field| leaf_of(field.name()));
+        let leaves: Vec<Option<usize>> = leaves.collect();
+        // Nanoseconds of 96 bits do not fit into 64: the reader gives them as microseconds.
+        let fields = schema.fields().iter().zip(&leaves).map(|(field, leaf)| {
+            let leaf = leaf.and_then(|leaf| descriptor.columns().get(leaf));
+            if leaf.is_some_and(|leaf| leaf.physical_type() == PhysicalType::INT96) {
+                let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
+                Arc::new(field.as_ref().clone().with_data_type(micros))
+            } else {
+                Arc::clone(field)
+            }
+        });
+        Ok(Self {
+            schema: Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())),
+            leaves,
+        })
+    }
+}
 
 /// A file's footer, reduced to what is needed.
 #[derive(Debug, Clone)]
@@ -77,16 +186,17 @@ impl Footer {
         store: &dyn ObjectStore,
         object: &ObjectMeta,
         cache: Arc<FileMetadataCache>,
+        schemas: &Schemas,
     ) -> Result<Self> {
         if let Some(known) = cache.get(&object.location)
             && known.is_valid_for(object)
             && let Some(metadata) = known.file_metadata.as_any().downcast_ref()
         {
             let metadata: &CachedParquetMetaData = metadata;
-            return Self::new(metadata.parquet_metadata());
+            return Self::new(metadata.parquet_metadata(), schemas);
         }
-        let metadata = Arc::new(metadata(store, object).await?);
-        let footer = Self::new(&metadata)?;
+        let metadata = Arc::new(metadata(store, object, schemas).await?);
+        let footer = Self::new(&metadata, schemas)?;
         let entry = Arc::new(CachedParquetMetaData::new(metadata));
         cache.put(
             &object.location,
@@ -95,37 +205,15 @@ impl Footer {
         Ok(footer)
     }
 
-    fn new(metadata: &ParquetMetaData) -> Result<Self> {
+    fn new(metadata: &ParquetMetaData, schemas: &Schemas) -> Result<Self> {
         let file = metadata.file_metadata();
-        let schema = parquet_to_arrow_schema(file.schema_descr(), None)?;
+        let Columns { schema, leaves } = &*schemas.described(&file.schema_descr_ptr())?;
         let groups: Vec<_> = metadata
             .row_groups()
             .iter()
             .filter(|group| group.num_rows() > 0)
             .collect();
-        let leaves = file.schema_descr().columns();
-        let is_int96 = |name: &str| {
-            leaves.iter().any(|leaf| {
-                leaf.name() == name
-                    && leaf.path().parts().len() == 1
-                    && leaf.physical_type() == PhysicalType::INT96
-            })
-        };
-        // Nanoseconds of 96 bits do not fit into 64: the reader gives them as microseconds.
-        let fields = schema.fields().iter().map(|field| {
-            if is_int96(field.name()) {
-                let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-                Arc::new(field.as_ref().clone().with_data_type(micros))
-            } else {
-                Arc::clone(field)
-            }
-        });
-        let schema = Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>()));
-        let columns = schema.fields().iter().map(|field| {
-            // A leaf of the same name at the top is the column itself; nested ones prove nothing.
-            let leaf = leaves.iter().position(|leaf| {
-                leaf.path().parts().len() == 1 && leaf.name() == field.name().as_str()
-            });
+        let columns = schema.fields().iter().zip(leaves).map(|(field, leaf)| {
             leaf.map_or_else(ColumnFacts::default, |leaf| {
                 ColumnFacts::of(&groups, leaf, field.data_type())
             })
@@ -145,22 +233,10 @@ impl Footer {
                 .filter_map(|group| u64::try_from(group.total_byte_size()).ok())
                 .fold(0, u64::saturating_add),
             columns: columns.collect(),
-            written: Arc::clone(&schema),
-            schema,
+            written: Arc::clone(schema),
+            schema: Arc::clone(schema),
             unread: Vec::new(),
         })
-    }
-
-    /// Takes schemas that are equal to its own from those that are known: exports have thousands of files
-    /// with the same.
-    pub(crate) fn share(&mut self, known: &mut Vec<SchemaRef>) {
-        for schema in [&mut self.schema, &mut self.written] {
-            let latest = known.iter().rev().take(N_LATEST);
-            match latest.into_iter().find(|known| *known == schema) {
-                Some(same) => *schema = Arc::clone(same),
-                None => known.push(Arc::clone(schema)),
-            }
-        }
     }
 
     /// Whether another file's columns are the same, as far as is known without looking at them.
@@ -232,7 +308,11 @@ impl Footer {
 }
 
 /// Reads and checks a footer.
-async fn metadata(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<ParquetMetaData> {
+async fn metadata(
+    store: &dyn ObjectStore,
+    object: &ObjectMeta,
+    schemas: &Schemas,
+) -> Result<ParquetMetaData> {
     let size = object.size;
     if size < MAGIC.len() as u64 + TAIL_BYTES {
         return Err(damaged(format!("it has only {size} bytes")));
@@ -265,8 +345,17 @@ async fn metadata(store: &dyn ObjectStore, object: &ObjectMeta) -> Result<Parque
         let range = first..size - TAIL_BYTES;
         store.get_range(&object.location, range).await?
     };
-    thrift::check_footer(&bytes).map_err(damaged)?;
-    let metadata = ParquetMetaDataReader::decode_metadata(&bytes)?;
+    let list = thrift::at_columns(&bytes).map_err(damaged)?;
+    let list = list.ok_or_else(|| damaged("its footer does not say which columns it has"))?;
+    let known = schemas.of(&bytes, list)?;
+    let after_columns = list.get(known.written.len()..).unwrap_or_default();
+    thrift::check_groups(after_columns, &known.leaves).map_err(damaged)?;
+    // Nobody looks at which pages are written how, nor at how long texts are.
+    let options = ParquetMetaDataOptions::new()
+        .with_schema(Arc::clone(&known.descriptor))
+        .with_encoding_stats_policy(ParquetStatisticsPolicy::SkipAll)
+        .with_size_stats_policy(ParquetStatisticsPolicy::SkipAll);
+    let metadata = ParquetMetaDataReader::decode_metadata_with_options(&bytes, Some(&options))?;
     check(&metadata, magic..first).map_err(damaged)?;
     let end_at = size - end.len() as u64;
     indexes::check(&metadata, end_at, &end).map_err(damaged)?;
@@ -305,7 +394,8 @@ fn check(metadata: &ParquetMetaData, inside: Range<u64>) -> Result<(), String> {
                     group.num_rows()
                 ));
             }
-            for place in places_of(column).ok_or_else(|| elsewhere(&name()))? {
+            let all = places_of(column).ok_or_else(|| elsewhere(&name()))?;
+            for place in all.into_iter().flatten() {
                 if place.start < inside.start || place.end > inside.end {
                     return Err(elsewhere(&name()));
                 }
@@ -335,7 +425,7 @@ fn elsewhere(column: &str) -> String {
 }
 
 /// Where a column's pages lie, and what is known of them.
-fn places_of(column: &ColumnChunkMetaData) -> Option<Vec<Range<u64>>> {
+fn places_of(column: &ColumnChunkMetaData) -> Option<[Option<Range<u64>>; 3]> {
     let place = |start: i64, length: i64| {
         let start = u64::try_from(start).ok()?;
         let end = start.checked_add(u64::try_from(length).ok()?)?;
@@ -345,19 +435,16 @@ fn places_of(column: &ColumnChunkMetaData) -> Option<Vec<Range<u64>>> {
     let start = column.dictionary_page_offset().unwrap_or(first);
     let pages = place(start, column.compressed_size())?;
     u64::try_from(first).ok().filter(|at| pages.contains(at))?;
-    let indexes = [
-        (column.column_index_offset(), column.column_index_length()),
-        (column.offset_index_offset(), column.offset_index_length()),
-    ];
-    let mut places = vec![pages];
-    for (offset, length) in indexes {
-        match (offset, length) {
-            (Some(offset), Some(length)) => places.push(place(offset, i64::from(length))?),
-            (None, None) => {}
-            _ => return None,
-        }
-    }
-    Some(places)
+    let index = |offset: Option<i64>, length: Option<i32>| match (offset, length) {
+        (Some(offset), Some(length)) => place(offset, i64::from(length)).map(Some),
+        (None, None) => Some(None),
+        _ => None,
+    };
+    Some([
+        Some(pages),
+        index(column.column_index_offset(), column.column_index_length())?,
+        index(column.offset_index_offset(), column.offset_index_length())?,
+    ])
 }
 
 fn damaged(problem: impl Into<String>) -> DataFusionError {

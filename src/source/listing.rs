@@ -127,8 +127,12 @@ pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
         }
     }
     // They mostly come in this order; of those that are named twice, the first name stays.
-    found.files.sort_by(|one, other| one.canonical.cmp(&other.canonical));
-    found.files.dedup_by(|next, one| next.canonical == one.canonical);
+    found
+        .files
+        .sort_by(|one, other| one.canonical.cmp(&other.canonical));
+    found
+        .files
+        .dedup_by(|next, one| next.canonical == one.canonical);
     Ok(Listing {
         files: found.files,
         side_files: found.side_files,

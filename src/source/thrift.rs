@@ -17,6 +17,10 @@ const ENDS_EARLY: &str = "a structure ends early";
 /// The encoding that is runs.
 const RLE: i64 = 3;
 
+// The fields of a footer that are looked at.
+const COLUMNS: i64 = 2;
+const GROUPS: i64 = 4;
+
 // The types of fields and elements.
 const TRUE: u8 = 1;
 const FALSE: u8 = 2;
@@ -57,36 +61,33 @@ pub(super) enum PageKind {
     Unknown,
 }
 
-/// Checks what a footer claims of its columns and row groups.
-pub(super) fn check_footer(bytes: &[u8]) -> Result<()> {
-    let mut reader = Reader { rest: bytes };
-    let mut leaves = None;
+/// The path of a column that has no columns in it, without the root.
+pub(super) type Leaf = Vec<Vec<u8>>;
+
+/// The rest of a footer from where it lists its columns; `None` where it does not before its row groups.
+pub(super) fn at_columns(footer: &[u8]) -> Result<Option<&[u8]>> {
+    let mut reader = Reader { rest: footer };
     let mut last = 0;
     while let Some((id, kind)) = reader.field(&mut last)? {
         match (id, kind) {
-            (2, LIST) => leaves = Some(schema(&mut reader)?),
-            (4, LIST) => {
-                // What else lies in them is checked as it is read.
-                return match &leaves {
-                    Some(leaves) => check_names(&mut reader, leaves),
-                    None => reader.list(STRUCT).map(|_| ()),
-                };
-            }
+            (COLUMNS, LIST) => return Ok(Some(reader.rest)),
+            (GROUPS, LIST) => return reader.list(STRUCT).map(|_| None),
             _ => reader.skip(kind, SKIPPED_DEPTH_MAX)?,
         }
     }
-    Ok(())
+    Ok(None)
 }
 
-/// Reads the columns: a tree, written depth first, each with its number of children. Gives the path of
-/// each that has none.
-fn schema<'a>(reader: &mut Reader<'a>) -> Result<Vec<Vec<&'a [u8]>>> {
+/// Reads the list of columns, a tree that is written depth first, each with its number of children: the
+/// leaves, and the bytes that all takes.
+pub(super) fn columns(list: &[u8]) -> Result<(Vec<Leaf>, usize)> {
+    let mut reader = Reader { rest: list };
     let n_elements = reader.list(STRUCT)?;
     let mut leaves = Vec::new();
     // The names of those in which the next one lies, and how many more each has in it.
     let mut open: Vec<(&[u8], usize)> = Vec::new();
     for _ in 0..n_elements {
-        let (name, n_children) = schema_element(reader)?;
+        let (name, n_children) = schema_element(&mut reader)?;
         if n_children > n_elements {
             return Err("a column claims more columns in it than there are");
         }
@@ -101,13 +102,29 @@ fn schema<'a>(reader: &mut Reader<'a>) -> Result<Vec<Vec<&'a [u8]>>> {
         } else if !open.is_empty() {
             // The root's name is in no path.
             let above = open.iter().skip(1).map(|(name, _)| *name);
-            leaves.push(above.chain([name]).collect());
+            leaves.push(above.chain([name]).map(<[u8]>::to_vec).collect());
         }
         if open.len() > SCHEMA_DEPTH_MAX {
             return Err("its columns are nested too deeply");
         }
     }
-    Ok(leaves)
+    Ok((leaves, list.len() - reader.rest.len()))
+}
+
+/// Checks what the rest of a footer, after its columns, claims of its row groups.
+pub(super) fn check_groups(after_columns: &[u8], leaves: &[Leaf]) -> Result<()> {
+    let mut reader = Reader {
+        rest: after_columns,
+    };
+    let mut last = COLUMNS;
+    while let Some((id, kind)) = reader.field(&mut last)? {
+        if (id, kind) == (GROUPS, LIST) {
+            // What else lies in them is checked as it is read.
+            return check_names(&mut reader, leaves);
+        }
+        reader.skip(kind, SKIPPED_DEPTH_MAX)?;
+    }
+    Ok(())
 }
 
 fn schema_element<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], usize)> {
@@ -129,7 +146,7 @@ fn schema_element<'a>(reader: &mut Reader<'a>) -> Result<(&'a [u8], usize)> {
 
 /// Checks that row groups call their columns as the schema does. The reader goes by the schema alone: a
 /// column with a damaged name there would be one that the file does not have.
-fn check_names(reader: &mut Reader<'_>, leaves: &[Vec<&[u8]>]) -> Result<()> {
+fn check_names(reader: &mut Reader<'_>, leaves: &[Leaf]) -> Result<()> {
     let n_groups = reader.list(STRUCT)?;
     for _ in 0..n_groups {
         let mut last = 0;
@@ -149,7 +166,7 @@ fn check_names(reader: &mut Reader<'_>, leaves: &[Vec<&[u8]>]) -> Result<()> {
     Ok(())
 }
 
-fn check_chunk_name(reader: &mut Reader<'_>, leaf: &[&[u8]]) -> Result<()> {
+fn check_chunk_name(reader: &mut Reader<'_>, leaf: &Leaf) -> Result<()> {
     let mut last = 0;
     while let Some((id, kind)) = reader.field(&mut last)? {
         if (id, kind) != (3, STRUCT) {
@@ -166,7 +183,7 @@ fn check_chunk_name(reader: &mut Reader<'_>, leaf: &[&[u8]]) -> Result<()> {
             let mut is_same = n_parts == leaf.len();
             for index in 0..n_parts {
                 let part = reader.binary()?;
-                is_same &= leaf.get(index) == Some(&part);
+                is_same &= leaf.get(index).is_some_and(|own| own == part);
             }
             // Newer writers may leave the path out.
             if n_parts > 0 && !is_same {
@@ -336,18 +353,21 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
+    #[inline]
     fn byte(&mut self) -> Result<u8> {
         let (byte, rest) = self.rest.split_first().ok_or(ENDS_EARLY)?;
         self.rest = rest;
         Ok(*byte)
     }
 
+    #[inline]
     fn pass(&mut self, n_bytes: u64) -> Result<()> {
         let n_bytes = usize::try_from(n_bytes).map_err(|_| ENDS_EARLY)?;
         self.rest = self.rest.get(n_bytes..).ok_or(ENDS_EARLY)?;
         Ok(())
     }
 
+    #[inline]
     fn binary(&mut self) -> Result<&'a [u8]> {
         let length = usize::try_from(self.varint()?).map_err(|_| ENDS_EARLY)?;
         let (text, rest) = self.rest.split_at_checked(length).ok_or(ENDS_EARLY)?;
@@ -355,7 +375,17 @@ impl<'a> Reader<'a> {
         Ok(text)
     }
 
+    #[inline]
     fn varint(&mut self) -> Result<u64> {
+        // Most numbers have one byte.
+        if let [byte @ ..0x80, rest @ ..] = self.rest {
+            self.rest = rest;
+            return Ok(u64::from(*byte));
+        }
+        self.long_varint()
+    }
+
+    fn long_varint(&mut self) -> Result<u64> {
         let mut value = 0;
         for shift in (0..64).step_by(7) {
             let byte = self.byte()?;
@@ -372,6 +402,7 @@ impl<'a> Reader<'a> {
     }
 
     /// An integer field's value.
+    #[inline]
     fn number(&mut self, kind: u8) -> Result<i64> {
         match kind {
             BYTE => Ok(i64::from(self.byte()?)),
@@ -386,6 +417,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The next field's id and type; `None` where the structure ends.
+    #[inline]
     fn field(&mut self, last: &mut i64) -> Result<Option<(i64, u8)>> {
         let byte = self.byte()?;
         let (delta, kind) = (byte >> 4, byte & 0x0f);
@@ -471,6 +503,14 @@ impl<'a> Reader<'a> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+
+    fn check_footer(bytes: &[u8]) -> Result<()> {
+        let Some(list) = at_columns(bytes)? else {
+            return Ok(());
+        };
+        let (leaves, length) = columns(list)?;
+        check_groups(&list[length..], &leaves)
+    }
 
     /// The footer's fields up to the row groups: version 1, a root with one column, rows, row groups.
     fn footer(n_children: &[u8], n_groups: &[u8]) -> Vec<u8> {

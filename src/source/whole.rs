@@ -243,7 +243,7 @@ impl Files {
 
 /// Groups files of which no two groups have a day of a project in common.
 fn connected<'a>(files: &[&'a Arc<SourceFile>]) -> Vec<Vec<&'a Arc<SourceFile>>> {
-    let days = |file: &SourceFile| match file.range_us() {
+    let days = |file: &SourceFile| match file.range_us {
         Some((first, last)) => (first.div_euclid(DAY_US), last.div_euclid(DAY_US)),
         None => (i64::MIN, i64::MAX),
     };

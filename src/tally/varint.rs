@@ -32,12 +32,11 @@ pub(super) fn write_varint(mut number: u64, out: &mut Vec<u8>) {
 /// Appends two numbers, mostly small ones.
 #[inline]
 pub(super) fn write_pair(one: u16, next: u64, out: &mut Vec<u8>) {
-    match (u8::try_from(one), u8::try_from(next)) {
-        (Ok(one @ ..0x80), Ok(next @ ..0x80)) => out.extend([one, next]),
-        _ => {
-            write_varint(one.into(), out);
-            write_varint(next, out);
-        }
+    if let (Ok(one @ ..0x80), Ok(next @ ..0x80)) = (u8::try_from(one), u8::try_from(next)) {
+        out.extend([one, next]);
+    } else {
+        write_varint(one.into(), out);
+        write_varint(next, out);
     }
 }
 

@@ -67,7 +67,10 @@ impl<'a> Stored<'a> {
                 found,
             });
         }
-        let ends = [("minimum", min, bins.first()), ("maximum", max, bins.last())];
+        let ends = [
+            ("minimum", min, bins.first()),
+            ("maximum", max, bins.last()),
+        ];
         for (extreme, value, bin) in ends {
             if bin.map(|(bucket, _)| *bucket) != Some(bucket_of(value)) {
                 return Err(SketchError::Extreme { extreme, value });
