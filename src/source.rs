@@ -9,6 +9,7 @@ mod files;
 mod flat;
 mod footer;
 mod format;
+mod gather;
 mod indexes;
 mod json;
 mod listing;
@@ -434,8 +435,8 @@ impl Source {
         let (mut files, mut tallies, mut empty) = (Vec::new(), Vec::new(), Vec::new());
         for file in opened {
             match file {
-                Ok(Opened::Runs(file)) => files.push(Arc::new(file)),
-                Ok(Opened::Tallies(file)) => tallies.push(Arc::new(file)),
+                Ok(Opened::Runs(file)) => files.push(file),
+                Ok(Opened::Tallies(file)) => tallies.push(file),
                 Ok(Opened::Nothing(path)) => empty.push(path),
                 Err(Error::BadInput { path, problem }) if skips => {
                     skipped.push(SkippedFile { path, problem });

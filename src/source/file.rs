@@ -113,8 +113,8 @@ pub(super) enum Breadth {
 
 /// A file whose footer has been read.
 pub(super) enum Opened {
-    Runs(SourceFile),
-    Tallies(TallyFile),
+    Runs(Arc<SourceFile>),
+    Tallies(Arc<TallyFile>),
     /// It has no rows.
     Nothing(PathBuf),
 }
@@ -204,7 +204,8 @@ async fn open(
             ))
         })?;
     if let Some(says) = &footer.tallies {
-        return TallyFile::new(path, scan, &footer, says).map(Opened::Tallies);
+        let file = TallyFile::new(path, scan, &footer, says)?;
+        return Ok(Opened::Tallies(Arc::new(file)));
     }
     if footer.n_rows == 0 {
         return Ok(Opened::Nothing(path.clone()));
@@ -220,10 +221,10 @@ async fn open(
         ..assumed
     };
     let file = SourceFile::new(listed, scan, footer, assumed)?;
-    Ok(Opened::Runs(SourceFile {
+    Ok(Opened::Runs(Arc::new(SourceFile {
         spooled: spooled.cloned(),
         ..file
-    }))
+    })))
 }
 
 impl SourceFile {

@@ -24,7 +24,13 @@ use datafusion::parquet::arrow::RowNumber;
 use datafusion::physical_plan::ExecutionPlan;
 
 use super::flat::FlatSource;
+use super::gather::GatherExec;
 use super::pages::CheckingReaders;
+
+/// Files of fewer bytes have no more than some hundreds of rows.
+const SMALL_FILE_BYTES: u64 = 512 << 10;
+/// So many small files are worth to gather their rows.
+const MANY_FILES: usize = 64;
 
 /// Files of one shape as a table: their columns, then the constants, then the number of a row in its file.
 #[derive(Debug)]
@@ -57,7 +63,8 @@ impl FileTable {
     /// The files, largest first, dealt out so that every partition has about the same bytes to read.
     fn groups(&self, n_partitions: usize) -> Vec<FileGroup> {
         let mut files = self.files.clone();
-        files.sort_by_key(|file| std::cmp::Reverse(file.object_meta.size));
+        // What is sorted is small, other than files.
+        files.sort_by_cached_key(|file| std::cmp::Reverse(file.object_meta.size));
         let mut groups = vec![(0, FileGroup::default()); n_partitions.clamp(1, files.len().max(1))];
         for file in files {
             let least = groups.iter_mut().min_by_key(|(bytes, _)| *bytes);
@@ -130,6 +137,14 @@ impl TableProvider for FileTable {
             .with_file_groups(self.groups(state.config().target_partitions()))
             .with_limit(limit)
             .build();
-        Ok(DataSourceExec::from_data_source(config))
+        let scan = DataSourceExec::from_data_source(config);
+        let n_bytes: u64 = self.files.iter().map(|file| file.object_meta.size).sum();
+        let n_files = self.files.len();
+        let are_small = n_bytes / (n_files as u64).max(1) < SMALL_FILE_BYTES;
+        if limit.is_none() && n_files >= MANY_FILES && are_small {
+            let batch_rows = state.config().batch_size();
+            return Ok(Arc::new(GatherExec::new(scan, batch_rows)));
+        }
+        Ok(scan)
     }
 }
