@@ -293,6 +293,9 @@ pub(super) struct Question<'a> {
     pub(super) plans: Vec<Arc<dyn ExecutionPlan>>,
 }
 
+/// So many projects are asked at once whether their roots add up what their descendants used.
+const N_ASKED_TOGETHER: usize = 16;
+
 /// What the traces must be that are asked for.
 #[derive(Clone, Default)]
 pub(super) struct Filters {
@@ -519,21 +522,23 @@ impl Question<'_> {
         request: &Request,
         projects: &BTreeMap<Uuid, ProjectTally>,
     ) -> Result<BTreeSet<Uuid>, Stop> {
-        let mut open = BTreeSet::new();
-        let traced = projects
-            .iter()
-            .filter(|(_, project)| !project.facts.lacks_traces);
-        for (id, _) in traced {
-            let roots = Wanted {
-                window: self.window,
-                projects: Some(BTreeSet::from([*id])),
-                only_roots: true,
-                newest: None,
-            };
-            let roots = self.newest(roots).await?;
-            if !self.any(&plan::composed(), &roots, plan::composite).await? {
-                open.insert(*id);
+        let traced = projects.iter();
+        let traced = traced.filter(|(_, project)| !project.facts.lacks_traces);
+        let mut open: BTreeSet<Uuid> = traced.map(|(id, _)| *id).collect();
+        let traced: Vec<Uuid> = open.iter().copied().collect();
+        for some in traced.chunks(N_ASKED_TOGETHER) {
+            let mut of_each = Vec::new();
+            for id in some {
+                let roots = Wanted {
+                    window: self.window,
+                    projects: Some(BTreeSet::from([*id])),
+                    only_roots: true,
+                    newest: None,
+                };
+                of_each.push(self.newest(roots).await?);
             }
+            let composite = self.with_composite(&of_each).await?;
+            open.retain(|id| !composite.contains(id));
         }
         if open.is_empty() {
             return Ok(open);
@@ -548,20 +553,30 @@ impl Question<'_> {
         self.used_below_roots(&runs).await
     }
 
-    /// Whether any of the wanted runs is one that a plan keeps; no more are read than it takes to know.
-    async fn any(
-        &mut self,
-        columns: &[Column],
-        wanted: &Wanted,
-        keep: impl Fn(LogicalPlan) -> Result<LogicalPlan, DataFusionError>,
-    ) -> Result<bool, Stop> {
+    /// The projects in which a root that is no LLM call carries usage, of the roots of each; no more are
+    /// read than it takes to know.
+    async fn with_composite(&mut self, of_each: &[Wanted]) -> Result<BTreeSet<Uuid>, Stop> {
         self.step(
             |files| {
-                let kept = LogicalPlanBuilder::new(keep(files.runs(columns, wanted)?)?);
-                kept.limit(0, Some(1))?.build().map(Some)
+                let first = |roots: &Wanted| {
+                    let runs = files.runs(&plan::composed(), roots)?;
+                    LogicalPlanBuilder::new(plan::composite(runs)?).limit(0, Some(1))
+                };
+                let mut all: Option<LogicalPlanBuilder> = None;
+                for roots in of_each {
+                    let first = first(roots)?;
+                    all = Some(match all {
+                        Some(others) => others.union(first.build()?)?,
+                        None => first,
+                    });
+                }
+                all.map(LogicalPlanBuilder::build).transpose()
             },
-            |_, any, batch| {
-                *any |= batch.num_rows() > 0;
+            |_, found: &mut BTreeSet<Uuid>, batch| {
+                for row in 0..batch.num_rows() {
+                    let project = source::uuid_at(batch, 0, row, Column::SessionId)?;
+                    found.insert(project.ok_or_else(source::no_project)?);
+                }
                 Ok(())
             },
         )

@@ -305,15 +305,25 @@ impl Sparse {
             counts: Vec::with_capacity(n_bins),
             pending: mem::take(&mut self.pending),
         };
-        let mut own = self.settled_bins().peekable();
-        more.for_each(|(bucket, n)| {
-            while let Some((before, n)) = own.next_if(|(own, _)| *own < bucket) {
-                merged.push(before, n);
+        let mut own = self.settled_bins();
+        let mut next = own.next();
+        more.for_each(|(bucket, mut n)| {
+            while let Some((before, own_n)) = next
+                && before < bucket
+            {
+                merged.push(before, own_n);
+                next = own.next();
             }
-            let own_n = own.next_if(|(own, _)| *own == bucket);
-            merged.push(bucket, n + own_n.map_or(0, |(_, n)| n));
+            if let Some((same, own_n)) = next
+                && same == bucket
+            {
+                n += own_n;
+                next = own.next();
+            }
+            merged.push(bucket, n);
         });
-        own.for_each(|(bucket, n)| merged.push(bucket, n));
+        let rest = next.into_iter().chain(own);
+        rest.for_each(|(bucket, n)| merged.push(bucket, n));
         merged.buckets.shrink_to_fit();
         merged.counts.shrink_to_fit();
         *self = merged;
