@@ -14,7 +14,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 use futures::{StreamExt, stream};
 
-/// Gives the rows of a scan in batches of so many.
+/// Gives the rows of a scan in batches of so many; one of more than half as many stays as it is.
 #[derive(Debug)]
 pub(super) struct GatherExec {
     scan: Arc<dyn ExecutionPlan>,
@@ -108,6 +108,71 @@ impl Gathering {
                 self.gathered.finish()?;
                 self.is_done = true;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::{AsArray, Int64Array, StringViewArray};
+    use datafusion::arrow::datatypes::Int64Type;
+    use datafusion::catalog::TableProvider;
+    use datafusion::datasource::MemTable;
+    use datafusion::physical_plan::collect;
+    use datafusion::prelude::SessionContext;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Numbers and their texts, some of which a view does not hold itself.
+    fn batch(numbers: std::ops::Range<i64>) -> RecordBatch {
+        let texts = numbers
+            .clone()
+            .map(|n| "x".repeat(usize::try_from(n % 20).unwrap()) + &n.to_string());
+        let texts: StringViewArray = texts.map(Some).collect();
+        let numbers = Int64Array::from_iter_values(numbers);
+        RecordBatch::try_from_iter([
+            ("n", Arc::new(numbers) as _),
+            ("text", Arc::new(texts) as _),
+        ])
+        .unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn all_rows_come_in_their_order(
+            lengths in proptest::collection::vec(0..40_i64, 1..60),
+            batch_rows in 1..200_usize,
+        ) {
+            let mut end = 0;
+            let batches = lengths.iter().map(|n| {
+                end += n;
+                batch(end - n..end)
+            });
+            let batches: Vec<RecordBatch> = batches.collect();
+            let table = MemTable::try_new(batch(0..0).schema(), vec![batches]).unwrap();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let gathered = runtime.block_on(async {
+                let ctx = SessionContext::new();
+                let scan = table.scan(&ctx.state(), None, &[], None).await.unwrap();
+                let gather = Arc::new(GatherExec::new(scan, batch_rows));
+                collect(gather, ctx.task_ctx()).await.unwrap()
+            });
+            let mut next = 0;
+            for part in &gathered {
+                let n_rows = i64::try_from(part.num_rows()).unwrap();
+                prop_assert_eq!(part, &batch(next..next + n_rows));
+                prop_assert_eq!(part.column(0).as_primitive::<Int64Type>().value(0), next);
+                next += n_rows;
+            }
+            prop_assert_eq!(next, end);
+            // What is large enough by itself is handed on as it is.
+            let mut neighbours = gathered.windows(2);
+            let are_many = |pair: &[RecordBatch]| {
+                2 * pair.iter().map(RecordBatch::num_rows).sum::<usize>() >= batch_rows
+            };
+            prop_assert!(neighbours.all(are_many));
         }
     }
 }

@@ -114,46 +114,31 @@ impl Bits {
     /// The same of the bits at some places alone, and these bits themselves.
     pub(super) fn choose(
         &self,
-        places: impl Iterator<Item = usize>,
+        places: impl Iterator<Item = usize> + Clone,
         ranks: &mut Vec<u32>,
         chosen: &mut Self,
     ) {
-        let bytes = self.words.iter().flat_map(|word| word.to_le_bytes());
         let mut n_before = 0;
-        let bytes = bytes.map(|byte| {
+        let words = self.words.iter().map(|word| {
             let before = n_before;
-            n_before += u32::from(n_set(byte));
-            (byte, before)
+            n_before += word.count_ones();
+            (*word, before)
         });
-        let bytes: Vec<(u8, u32)> = bytes.collect();
+        let words: Vec<(u64, u32)> = words.collect();
+        let word_of = |place: usize| words.get(place / WORD_BITS).copied().unwrap_or_default();
         ranks.clear();
-        chosen.clear();
-        chosen.extend(places.map(|place| {
-            let (byte, before) = bytes.get(place / 8).copied().unwrap_or_default();
-            let bit = place % 8;
-            ranks.push(before + u32::from(n_set(byte & !(u8::MAX << bit))));
-            byte >> bit & 1 == 1
+        ranks.extend(places.clone().map(|place| {
+            let (word, before) = word_of(place);
+            before + (word & !(u64::MAX << (place % WORD_BITS))).count_ones()
         }));
+        chosen.clear();
+        chosen.extend(places.map(|place| word_of(place).0 >> (place % WORD_BITS) & 1 == 1));
     }
 
     /// The bits as arrow has them.
     pub(super) fn into_buffer(self) -> BooleanBuffer {
         BooleanBuffer::new(Buffer::from_vec(self.words), 0, self.n)
     }
-}
-
-/// How many bits of a byte are set: looked up, as the oldest processors do not count them.
-fn n_set(byte: u8) -> u8 {
-    const N_SET: [u8; 256] = {
-        let mut all = [0; 256];
-        let mut byte = 1;
-        while byte < all.len() {
-            all[byte] = all[byte / 2] + (byte % 2 == 1) as u8;
-            byte += 1;
-        }
-        all
-    };
-    N_SET[usize::from(byte)]
 }
 
 /// Eight bytes from a place on, the least first; zeros where they are not there.
