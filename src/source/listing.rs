@@ -304,10 +304,13 @@ struct Folder<'r> {
 impl<'r> Folder<'r> {
     fn of(root: &'r Path, path: &Path) -> Self {
         let export = path.ancestors().find(|folder| is_export(folder));
+        // The folder of a bare name is the working one.
+        let named = Some(path).filter(|path| !path.as_os_str().is_empty());
+        let absolute = std::path::absolute(named.unwrap_or(Path::new(".")));
         Self {
             root,
             // Not of the canonical path: a link's own folders say what it is, its target's need not.
-            keys: Keys::of(&std::path::absolute(path).unwrap_or_else(|_| path.to_owned())),
+            keys: Keys::of(&absolute.unwrap_or_else(|_| path.to_owned())),
             export: export.map(|export| Export::new(root, export)),
         }
     }

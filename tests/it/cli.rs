@@ -106,6 +106,18 @@ fn named(names: &[Option<&str>]) -> TempDir {
 }
 
 #[test]
+fn the_working_folder_says_whose_runs_a_bare_name_holds() {
+    let dir = tempfile::tempdir().unwrap();
+    let project = project_id(0).to_string();
+    let folder = dir.path().join(format!("session_id={project}"));
+    std::fs::create_dir(&folder).unwrap();
+    let run = json!({"id": project_id(1), "start_time": "2026-10-01T00:00:00Z", "run_type": "llm"});
+    std::fs::write(folder.join("runs.jsonl"), run.to_string()).unwrap();
+    let listed = documents(&answer(&folder, &["list", "runs.jsonl"]));
+    assert_eq!(listed[0]["id"], project.as_str());
+}
+
+#[test]
 fn show_gives_one_document_and_list_all_of_them() {
     let (dir, projects) = exports(1);
     let shown = answer(dir.path(), &["show", "exports"]);
