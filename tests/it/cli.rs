@@ -113,7 +113,8 @@ fn the_working_folder_says_whose_runs_a_bare_name_holds() {
     std::fs::create_dir(&folder).unwrap();
     let run = json!({"id": project_id(1), "start_time": "2026-10-01T00:00:00Z", "run_type": "llm"});
     std::fs::write(folder.join("runs.jsonl"), run.to_string()).unwrap();
-    let listed = documents(&answer(&folder, &["list", "runs.jsonl"]));
+    // It lacks much, which is said.
+    let listed = documents(&runtally(&folder, &["list", "runs.jsonl"]).stdout);
     assert_eq!(listed[0]["id"], project.as_str());
 }
 
