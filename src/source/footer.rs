@@ -193,11 +193,13 @@ impl Footer {
             && let Some(metadata) = known.file_metadata.as_any().downcast_ref()
         {
             let metadata: &CachedParquetMetaData = metadata;
-            return Self::new(metadata.parquet_metadata(), schemas);
+            let metadata = metadata.parquet_metadata();
+            let descriptor = metadata.file_metadata().schema_descr_ptr();
+            return Ok(Self::new(metadata, &*schemas.described(&descriptor)?));
         }
-        let metadata = Arc::new(metadata(store, object, schemas).await?);
-        let footer = Self::new(&metadata, schemas)?;
-        let entry = Arc::new(CachedParquetMetaData::new(metadata));
+        let (metadata, columns) = metadata(store, object, schemas).await?;
+        let footer = Self::new(&metadata, &columns);
+        let entry = Arc::new(CachedParquetMetaData::new(Arc::new(metadata)));
         cache.put(
             &object.location,
             CachedFileMetadataEntry::new(object.clone(), entry),
@@ -205,9 +207,9 @@ impl Footer {
         Ok(footer)
     }
 
-    fn new(metadata: &ParquetMetaData, schemas: &Schemas) -> Result<Self> {
+    fn new(metadata: &ParquetMetaData, columns: &Columns) -> Self {
         let file = metadata.file_metadata();
-        let Columns { schema, leaves } = &*schemas.described(&file.schema_descr_ptr())?;
+        let Columns { schema, leaves } = columns;
         let groups: Vec<_> = metadata
             .row_groups()
             .iter()
@@ -220,7 +222,7 @@ impl Footer {
         });
         let says = file.key_value_metadata().into_iter().flatten();
         let mut of_tallies = says.filter(|entry| entry.key == METADATA);
-        Ok(Self {
+        Self {
             tallies: of_tallies
                 .next()
                 .map(|entry| entry.value.clone().unwrap_or_default()),
@@ -236,7 +238,7 @@ impl Footer {
             written: Arc::clone(schema),
             schema: Arc::clone(schema),
             unread: Vec::new(),
-        })
+        }
     }
 
     /// Whether another file's columns are the same, as far as is known without looking at them.
@@ -307,12 +309,12 @@ impl Footer {
     }
 }
 
-/// Reads and checks a footer.
+/// Reads and checks a footer, and says which columns the file has.
 async fn metadata(
     store: &dyn ObjectStore,
     object: &ObjectMeta,
     schemas: &Schemas,
-) -> Result<ParquetMetaData> {
+) -> Result<(ParquetMetaData, Arc<Columns>)> {
     let size = object.size;
     if size < MAGIC.len() as u64 + TAIL_BYTES {
         return Err(damaged(format!("it has only {size} bytes")));
@@ -359,7 +361,7 @@ async fn metadata(
     check(&metadata, magic..first).map_err(damaged)?;
     let end_at = size - end.len() as u64;
     indexes::check(&metadata, end_at, &end).map_err(damaged)?;
-    Ok(metadata)
+    Ok((metadata, Arc::clone(&known.columns)))
 }
 
 /// Checks that a footer's row groups agree with each other and lie in the file's part for them, each
