@@ -126,3 +126,82 @@ pub(super) fn columns(plan: &LogicalPlan) -> Vec<String> {
     let fields = plan.schema().fields().iter();
     fields.map(|field| field.name().clone()).collect()
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
+    use datafusion::arrow::util::display::array_value_to_string;
+    use datafusion::prelude::SessionContext;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A run's project, its number, its parent's number, its tokens, its cost.
+    type Run = (bool, Option<u8>, Option<u8>, Option<i64>, Option<i64>);
+
+    fn runs(runs: &[Run]) -> RecordBatch {
+        let id = |number: u8| format!("0188aa3e-c5b4-7d10-9f00-0000000000{number:02x}");
+        let ids = |of: fn(&Run) -> Option<u8>| -> ArrayRef {
+            let ids = runs.iter().map(|run| of(run).map(id));
+            Arc::new(ids.collect::<StringViewArray>())
+        };
+        let numbers = |of: fn(&Run) -> Option<i64>| -> ArrayRef {
+            Arc::new(runs.iter().map(of).collect::<Int64Array>())
+        };
+        let columns = [
+            (Column::SessionId, ids(|run| Some(u8::from(run.0)))),
+            (Column::Id, ids(|run| run.1)),
+            (Column::ParentRunId, ids(|run| run.2)),
+            (Column::TotalTokens, numbers(|run| run.3)),
+            (Column::TotalCost, numbers(|run| run.4)),
+        ];
+        let columns = columns.map(|(column, values)| (column.name(), values, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    }
+
+    async fn rows(ctx: &SessionContext, plan: LogicalPlan) -> Vec<String> {
+        let plan = ctx.execute_logical_plan(plan).await.unwrap();
+        let mut rows = Vec::new();
+        for batch in plan.collect().await.unwrap() {
+            rows.extend((0..batch.num_rows()).map(|row| {
+                let columns = batch.columns().iter();
+                let values = columns.map(|column| array_value_to_string(column, row).unwrap());
+                values.collect::<Vec<_>>().join(" ")
+            }));
+        }
+        rows.sort();
+        rows
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn a_join_finds_what_the_table_does(
+            some in vec((
+                any::<bool>(),
+                prop::option::weighted(0.9, 0..12_u8),
+                prop::option::of(0..16_u8),
+                prop::option::of(-5..1_000_i64),
+                prop::option::of(any::<i64>()),
+            ), 0..60),
+        ) {
+            let usage = [Column::TotalTokens, Column::TotalCost];
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let (joined, looked_up) = runtime.block_on(async {
+                let ctx = SessionContext::new();
+                let all = ctx.read_batch(runs(&some)).unwrap().into_unoptimized_plan();
+                let joined = own_usage(all.clone(), all.clone(), &usage).unwrap();
+                let used = ctx.execute_logical_plan(children(all.clone(), &usage).unwrap());
+                let mut below = Below::default();
+                for batch in used.await.unwrap().collect().await.unwrap() {
+                    below.add(&batch).unwrap();
+                }
+                let looked_up = own_usage_above(all, &Arc::new(below), &usage).unwrap();
+                (rows(&ctx, joined).await, rows(&ctx, looked_up).await)
+            });
+            prop_assert_eq!(joined, looked_up);
+        }
+    }
+}

@@ -14,8 +14,9 @@ use std::sync::Arc;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Int8Array, Int64Array, ListBuilder,
-    PrimitiveArray, StringViewArray, StringViewBuilder, TimestampMicrosecondArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, Decimal128Array, Int8Array,
+    Int64Array, ListBuilder, PrimitiveArray, StringViewArray, StringViewBuilder,
+    TimestampMicrosecondArray,
 };
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer, NullBuffer};
 use datafusion::arrow::compute;
@@ -397,18 +398,18 @@ impl ScalarUDFImpl for RunFunction {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (first, second) = match (self.kind, args.args.as_slice()) {
             (Kind::PathText, [jsons, below, path]) => {
-                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let jsons = bytes(&jsons.to_array(args.number_rows)?)?;
                 let found = json::texts_at(&jsons, literal(below), name(path));
-                return found.map(ColumnarValue::Array);
+                return in_utf8(found, &args).map(ColumnarValue::Array);
             }
             (Kind::FirstPathText, [jsons, below, names @ ..]) => {
-                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let jsons = bytes(&jsons.to_array(args.number_rows)?)?;
                 let names: Vec<&str> = names.iter().map(name).collect();
                 let found = json::first_texts(&jsons, literal(below), &names);
-                return found.map(ColumnarValue::Array);
+                return in_utf8(found, &args).map(ColumnarValue::Array);
             }
             (Kind::WholeEntries | Kind::PicoEntries, [jsons, column, names @ ..]) => {
-                let jsons = text(&jsons.to_array(args.number_rows)?)?;
+                let jsons = bytes(&jsons.to_array(args.number_rows)?)?;
                 let (column, names) = (name(column), names.iter().map(name));
                 let number = match self.kind {
                     Kind::WholeEntries => whole_of_text,
@@ -416,7 +417,7 @@ impl ScalarUDFImpl for RunFunction {
                 };
                 let names: Vec<&str> = names.collect();
                 let sums = json::sums(&jsons, &names, |text| number(text, column));
-                return sums.map(ColumnarValue::Array);
+                return in_utf8(sums, &args).map(ColumnarValue::Array);
             }
             (Kind::IdBits, [ids]) => {
                 let ids = ids.to_array(args.number_rows)?;
@@ -477,7 +478,7 @@ impl ScalarUDFImpl for RunFunction {
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
             Kind::AreApart => apart(&values, &second.to_array(args.number_rows)?),
-            Kind::Member => json::members(&text(&values)?, column)?,
+            Kind::Member => in_utf8(json::members(&bytes(&values)?, column), &args)?,
             Kind::Texts => lists_of_texts(&values, column)?,
             Kind::TextOf => text_of_any(&values, column)?,
             Kind::JsonList => json_lists(&values)?,
@@ -734,6 +735,10 @@ fn text_of_any(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
         kind if kind.is_nested() || matches!(kind, DataType::FixedSizeBinary(_)) => {
             Err(bad(column, "a text", format!("the type {kind}")))
         }
+        DataType::BinaryView => {
+            let texts = values.as_binary_view().clone().to_string_view();
+            Ok(Arc::new(texts.map_err(|_| not_utf8(column))?))
+        }
         _ => Ok(Arc::new(text(values)?)),
     }
 }
@@ -853,6 +858,29 @@ fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {
 fn text(values: &ArrayRef) -> Result<StringViewArray> {
     let views = compute::cast(values, &DataType::Utf8View)?;
     Ok(views.as_string_view().clone())
+}
+
+/// The bytes of texts.
+fn bytes(values: &ArrayRef) -> Result<BinaryViewArray> {
+    match values.as_binary_view_opt() {
+        Some(bytes) => Ok(bytes.clone()),
+        None => Ok(text(values)?.to_binary_view()),
+    }
+}
+
+/// What was found in the texts of a function's first argument, which may not be UTF-8.
+fn in_utf8(found: Result<ArrayRef>, args: &ScalarFunctionArgs) -> Result<ArrayRef> {
+    found.map_err(|problem| match problem {
+        DataFusionError::External(inner) if inner.is::<json::NotUtf8>() => {
+            let column = args.arg_fields.first();
+            not_utf8(column.map_or("", |column| column.name()))
+        }
+        problem => problem,
+    })
+}
+
+fn not_utf8(column: &str) -> DataFusionError {
+    bad(column, "a text in UTF-8", "other bytes")
 }
 
 fn collect<T>(values: impl Iterator<Item = Result<Option<T>>>) -> Result<ArrayRef>

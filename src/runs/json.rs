@@ -2,10 +2,10 @@
 //! the sum of some numbers.
 //!
 //! Each text is read in one pass, without a tree, and is nothing where it is not JSON as a whole; of one
-//! that is like another before it, only what differs. Text
-//! columns are views: rows that share one (a reader gives a dictionary so) are read once, and what is found
-//! is a view into the same bytes wherever it stands there as it is. Of several members of one name the last
-//! counts.
+//! that is like another before it, only what differs. So texts come as their bytes: whether these are UTF-8
+//! is seen on the way, and an error where they are not. Columns are views: rows that share one (a reader
+//! gives a dictionary so) are read once, and what is found is a view into the same bytes wherever it stands
+//! there as it is. Of several members of one name the last counts.
 
 mod alike;
 mod scan;
@@ -17,12 +17,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, ByteView, Int64Array, MAX_INLINE_VIEW_LEN, StringViewArray,
+    Array, ArrayRef, AsArray, BinaryViewArray, ByteView, Int64Array, MAX_INLINE_VIEW_LEN,
     StringViewBuilder, UInt32Array,
 };
 use datafusion::arrow::compute;
-use datafusion::common::{HashMap, Result, exec_datafusion_err, internal_datafusion_err};
+use datafusion::common::{
+    DataFusionError, HashMap, Result, exec_datafusion_err, internal_datafusion_err,
+};
 use serde_json::value::RawValue;
+pub(super) use simdutf8::basic::Utf8Error as NotUtf8;
+use simdutf8::basic::from_utf8;
 
 use alike::Alike;
 pub(crate) use scan::{Member, Scanner, plain_length};
@@ -43,13 +47,14 @@ pub(crate) fn scalar_text(json: &RawValue) -> Option<String> {
 }
 
 /// The JSON texts of a member.
-pub(super) fn members(jsons: &StringViewArray, name: &str) -> Result<ArrayRef> {
+pub(super) fn members(jsons: &BinaryViewArray, name: &str) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
         let names = [name];
         let mut texts_alike = Alike::new(None, &names);
         texts(jsons, |json| {
-            let member = *texts_alike.find(json)?.first()?;
-            member.map(Cow::Borrowed)
+            let members = texts_alike.find(json)?;
+            let member = members.and_then(|members| *members.first()?);
+            Ok(member.map(Cow::Borrowed))
         })
     })
 }
@@ -58,28 +63,31 @@ pub(super) fn members(jsons: &StringViewArray, name: &str) -> Result<ArrayRef> {
 /// the whole path's name where there is one, else at the rest of the path within the member of its first
 /// segment's name.
 pub(super) fn texts_at(
-    jsons: &StringViewArray,
+    jsons: &BinaryViewArray,
     below: Option<&str>,
     path: &str,
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
         let steps = steps(path);
         let mut texts_alike = Alike::new(below, &steps);
-        texts(jsons, |json| scalar_at(texts_alike.find(json)?, path))
+        texts(jsons, |json| {
+            let members = texts_alike.find(json)?;
+            Ok(members.and_then(|members| scalar_at(members, path)))
+        })
     })
 }
 
 /// The texts of the first scalar among some members of an object, or of its own member `below`.
 pub(super) fn first_texts(
-    jsons: &StringViewArray,
+    jsons: &BinaryViewArray,
     below: Option<&str>,
     names: &[&str],
 ) -> Result<ArrayRef> {
     once_a_view(jsons, |jsons| {
         let mut texts_alike = Alike::new(below, names);
         texts(jsons, |json| {
-            let mut members = texts_alike.find(json)?.iter();
-            members.find_map(|member| scalar((*member)?))
+            let mut members = texts_alike.find(json)?.into_iter().flatten();
+            Ok(members.find_map(|member| scalar((*member)?)))
         })
     })
 }
@@ -87,7 +95,7 @@ pub(super) fn first_texts(
 /// The sums of the scalars of an object's members that have one of the names; one that ends in `*` is of
 /// all names that begin so. Null where there is none.
 pub(super) fn sums(
-    jsons: &StringViewArray,
+    jsons: &BinaryViewArray,
     names: &[&str],
     number: impl Fn(&str) -> Result<Option<i64>>,
 ) -> Result<ArrayRef> {
@@ -97,8 +105,9 @@ pub(super) fn sums(
             None => key == *name,
         })
     };
-    let sum = |json: &str| {
+    let sum = |json: &[u8]| {
         let mut sum: Option<i64> = None;
+        let json = from_utf8(json).map_err(not_utf8)?;
         for (_, value) in object(json).iter().filter(|(key, _)| is_meant(key)) {
             if let Some(more) = scalar(value.get())
                 .map(|text| number(&text))
@@ -162,20 +171,20 @@ const TRIED_ROWS: usize = 256;
 
 /// Computes a column from texts, once for rows that share a view.
 fn once_a_view(
-    jsons: &StringViewArray,
-    compute: impl Fn(&StringViewArray) -> Result<ArrayRef>,
+    jsons: &BinaryViewArray,
+    compute: impl Fn(&BinaryViewArray) -> Result<ArrayRef>,
 ) -> Result<ArrayRef> {
     let Some((first_rows, places)) = distinct_views(jsons) else {
         return compute(jsons);
     };
     let distinct = compute::take(jsons, &first_rows, None)?;
-    let computed = compute(distinct.as_string_view())?;
+    let computed = compute(distinct.as_binary_view())?;
     Ok(compute::take(&computed, &places, None)?)
 }
 
 /// The first row of each view, and each row's place among these; `None` where less than half of the views
 /// repeat.
-fn distinct_views(jsons: &StringViewArray) -> Option<(UInt32Array, UInt32Array)> {
+fn distinct_views(jsons: &BinaryViewArray) -> Option<(UInt32Array, UInt32Array)> {
     let mut first_rows = Vec::new();
     let mut places = Vec::with_capacity(jsons.len());
     let mut place_of = HashMap::new();
@@ -196,8 +205,8 @@ fn distinct_views(jsons: &StringViewArray) -> Option<(UInt32Array, UInt32Array)>
 
 /// What is found in each text: a part of it, which stays where it is, or a text of its own.
 fn texts<'a>(
-    jsons: &'a StringViewArray,
-    mut find: impl FnMut(&'a str) -> Option<Cow<'a, str>>,
+    jsons: &'a BinaryViewArray,
+    mut find: impl FnMut(&'a [u8]) -> std::result::Result<Option<Cow<'a, str>>, NotUtf8>,
 ) -> Result<ArrayRef> {
     let mut texts = StringViewBuilder::with_capacity(jsons.len());
     // The texts' own bytes come along once a view needs them.
@@ -207,7 +216,7 @@ fn texts<'a>(
             texts.append_null();
             continue;
         };
-        match find(json) {
+        match find(json).map_err(not_utf8)? {
             Some(Cow::Borrowed(part)) if part.len() > INLINED_MAX => {
                 let first_block = *first_block.get_or_insert_with(|| {
                     let blocks = jsons.data_buffers().iter();
@@ -228,6 +237,10 @@ fn texts<'a>(
         }
     }
     Ok(Arc::new(texts.finish()))
+}
+
+fn not_utf8(problem: NotUtf8) -> DataFusionError {
+    DataFusionError::External(Box::new(problem))
 }
 
 fn number_u32(number: usize) -> Result<u32> {

@@ -376,15 +376,22 @@ impl SourceFile {
         }
     }
 
-    /// The file's columns as the scan should give them: those that are read, and all of them.
+    /// The file's columns as the scan should give them, those that are read; and all of them as the crate's
+    /// reader can.
     pub(super) fn schemas(&self, breadth: Breadth) -> [SchemaRef; 2] {
         let read = self.footer.schema.fields().iter().filter_map(|field| {
             let kind = self.read_as(field, breadth)?;
             Some(Arc::new(Field::new(field.name(), kind, true)))
         });
         let all = self.footer.written.fields().iter().map(|field| {
-            let kind = self.read_as(field, breadth);
-            let kind = kind.unwrap_or_else(|| field.data_type().clone());
+            let kind = match (self.read_as(field, breadth), field.data_type()) {
+                // It gives texts as texts.
+                (Some(DataType::BinaryView), DataType::Utf8 | DataType::LargeUtf8) => {
+                    DataType::Utf8View
+                }
+                (Some(kind), _) => kind,
+                (None, kind) => kind.clone(),
+            };
             Arc::new(field.as_ref().clone().with_data_type(kind))
         });
         let [read, all]: [Vec<FieldRef>; 2] = [read.collect(), all.collect()];

@@ -203,6 +203,7 @@ impl FlatSource {
             };
             Ok(ReadColumn {
                 place,
+                kind: whole.field(*index).data_type().clone(),
                 is_tested: tested.contains(index),
                 is_given: given.contains(index),
             })

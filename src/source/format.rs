@@ -239,16 +239,26 @@ impl Format {
             .iter()
             .flat_map(|mapping| mapping.rules)
             .any(|rule| rule.columns().contains(&Some(field.name().as_str())));
-        is_read.then(|| match field.data_type() {
-            // Text without the annotation that says so.
-            DataType::Binary | DataType::LargeBinary if self.is_id(field.name()) => {
-                DataType::BinaryView
+        is_read.then(|| {
+            let (is_text, is_bytes) = match field.data_type() {
+                DataType::Utf8 | DataType::LargeUtf8 => (true, false),
+                // Perhaps text, without the annotation that says so.
+                DataType::Binary | DataType::LargeBinary => (true, self.is_id(field.name())),
+                _ => (false, false),
+            };
+            match field.data_type() {
+                _ if is_text && (is_bytes || self.is_json(field.name())) => DataType::BinaryView,
+                _ if is_text => DataType::Utf8View,
+                kind => kind.clone(),
             }
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Binary | DataType::LargeBinary => {
-                DataType::Utf8View
-            }
-            kind => kind.clone(),
         })
+    }
+
+    /// Whether columns are found in the texts of a file's: these come as bytes, and are checked where
+    /// somebody looks at them.
+    fn is_json(&self, name: &str) -> bool {
+        let rules = self.mappings.iter().flat_map(|mapping| mapping.rules);
+        rules.into_iter().any(|rule| rule.is_member_of(name))
     }
 
     /// Whether a file's column holds ids, which may be text or bytes.
@@ -274,7 +284,10 @@ impl Format {
             Some(ident(resolved(column)))
         } else {
             let rule = self.rule(column, footer);
-            rule.map(|rule| rule.expr(column, footer))
+            rule.map(|rule| match rule {
+                Rule::Values(name) if self.is_json(name) => functions::text_of(ident(name), name),
+                rule => rule.expr(column, footer),
+            })
         };
         let expr = match (constant, value) {
             (Some(constant), Some(value)) if !proven => coalesce(vec![value, constant]),
@@ -374,6 +387,10 @@ impl Rule {
 
     fn is_values_of(self, column: &str) -> bool {
         matches!(self, Self::Values(name) if name == column)
+    }
+
+    fn is_member_of(self, column: &str) -> bool {
+        matches!(self, Self::Member(name, _) | Self::FirstOf(name, ..) if name == column)
     }
 
     /// Whether the file has what the rule needs. A column that should say whether something is so, but

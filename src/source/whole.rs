@@ -450,7 +450,9 @@ impl Shape {
         };
         match field.data_type() {
             found if is_list_of_texts(found) => functions::json_list(ident(name), name),
-            DataType::Utf8 | DataType::LargeUtf8 if *kind == DataType::Utf8View => ident(name),
+            DataType::Utf8 | DataType::LargeUtf8 if *kind == DataType::Utf8View => {
+                functions::text_of(ident(name), name)
+            }
             found if found == kind => ident(name),
             _ => cast(ident(name), kind.clone()),
         }

@@ -170,7 +170,11 @@ fn check_with_earlier(
     let mut are_built = expected.are_built.values();
     let first = are_built.next().copied();
     if sums_usage && are_built.all(|is_built| Some(*is_built) == first) {
-        let usage = if first == Some(true) {
+        // Of runs that are not within each other nobody asks whose usage it is.
+        let runs = &asked.breakdown().runs;
+        let is_found_out = *runs == Population::Traces || runs.can_nest();
+        let is_told = request.usage != Usage::Auto;
+        let usage = if first == Some(true) && (is_found_out || is_told) {
             Usage::Own
         } else {
             Usage::Roots

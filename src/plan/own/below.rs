@@ -1,8 +1,8 @@
 //! What the children of each run used, added up: a hash table in memory, by the bits of runs.
 //!
-//! Nearly all sums fit into 64 bits; those that do not lie apart. Rows of a batch are looked up together:
-//! first all places are touched that they will look at, so that the memory is waited for once and not for
-//! each of them.
+//! Nearly all sums fit into 64 bits; those that do not lie apart. Some rows are looked up together: first all
+//! places are touched that they will look at, so that the memory is waited for once and not for each of
+//! them.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, AsArray, Decimal128Array, Int64Array, RecordBatch, UInt64Array,
 };
+use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
 use datafusion::arrow::datatypes::{DataType, Decimal128Type};
 use datafusion::common::{Result, internal_err, resources_datafusion_err};
 use datafusion::logical_expr::{
@@ -26,6 +27,8 @@ const N_KEY: usize = 2;
 const NOTHING: i64 = i64::MIN;
 /// A sum that lies apart.
 const APART: i64 = i64::MIN + 1;
+/// So many rows are looked up together: what they look at stays in a core's cache meanwhile.
+const N_TOGETHER: usize = 256;
 /// An odd number with bits all over.
 const MIX: u64 = 0x9e37_79b9_7f4a_7c15;
 
@@ -36,8 +39,10 @@ pub(crate) struct Below {
     n_columns: usize,
     /// What hashes depend on, another in each process.
     seed: u64,
-    /// A row's number, from 1, below the upper half of its hash; 0 where there is none. A power of two.
+    /// A row's number below the tag of its run; 0 where there is none. The greater a tag, the later its
+    /// first place, so that the slots of a larger table are in the same order.
     slots: Vec<u64>,
+    /// The first one is nobody's, and has no sums.
     rows: Vec<i64>,
     /// Sums beyond 64 bits, by their place in the rows.
     apart: HashMap<usize, i128>,
@@ -59,16 +64,21 @@ impl Default for Below {
 #[derive(Clone, Copy)]
 struct Wanted {
     key: [i64; N_KEY],
-    hash: u64,
+    /// Half of its hash.
+    tag: u32,
 }
 
 impl Below {
     /// Bytes on the heap once a batch is added.
     pub(crate) fn size_with(&self, batch: &RecordBatch) -> usize {
         let n_rows = self.n_rows() + batch.num_rows();
-        let n_slots = n_slots(n_rows).max(self.slots.len());
-        let n_old = self.slots.len() % n_slots.max(1);
-        let n_words = n_rows * (N_KEY + batch.num_columns().saturating_sub(1));
+        let n_slots = self.n_slots(n_rows);
+        let n_old = if n_slots > self.slots.len() {
+            self.slots.len()
+        } else {
+            0
+        };
+        let n_words = (1 + n_rows) * (N_KEY + batch.num_columns().saturating_sub(1));
         size_of::<u64>() * (n_slots + n_old + n_words.max(self.rows.capacity()))
     }
 
@@ -78,52 +88,76 @@ impl Below {
             return internal_err!("children without a parent");
         };
         self.n_columns = usage.len();
+        if self.rows.is_empty() {
+            self.rows.resize(N_KEY + self.n_columns, NOTHING);
+        }
         let parents = parents.as_primitive::<Decimal128Type>();
         let usage: Vec<&Int64Array> = usage.iter().map(AsArray::as_primitive).collect();
         let used = (0..batch.num_rows())
             .filter(|row| parents.is_valid(*row) && usage.iter().any(|used| used.is_valid(*row)));
         let used: Vec<usize> = used.collect();
         self.make_room(used.len())?;
-        let wanted = used.iter().map(|row| self.wanted(parents.value(*row)));
-        let wanted: Vec<Wanted> = wanted.collect();
-        self.touch(&wanted);
-        for (row, wanted) in used.into_iter().zip(wanted) {
-            let start = self.start_or_new(wanted);
-            for (column, used) in usage.iter().enumerate() {
-                if used.is_valid(row) {
-                    self.add_to(start + N_KEY + column, used.value(row));
+        let mut wanted = Vec::with_capacity(N_TOGETHER);
+        for used in used.chunks(N_TOGETHER) {
+            wanted.clear();
+            wanted.extend(used.iter().map(|row| self.wanted(parents.value(*row))));
+            self.touch(&wanted);
+            for (row, wanted) in used.iter().zip(&wanted) {
+                let start = self.start_or_new(*wanted);
+                for (column, used) in usage.iter().enumerate() {
+                    if used.is_valid(*row) {
+                        self.add_to(start + N_KEY + column, used.value(*row));
+                    }
                 }
             }
         }
         Ok(())
     }
 
-    /// Where the sums of runs begin; null of those that have no children.
+    /// Where the sums of runs begin; nobody's of those that have no children.
     fn starts(&self, runs: &Decimal128Array) -> UInt64Array {
-        let wanted = runs.values().iter().map(|bits| self.wanted(*bits));
-        let wanted: Vec<Wanted> = wanted.collect();
-        self.touch(&wanted);
-        let starts = wanted.into_iter().enumerate().map(|(row, wanted)| {
-            let start = runs.is_valid(row).then(|| self.start(wanted)).flatten();
-            start.map(|start| (start + N_KEY) as u64)
-        });
-        starts.collect()
+        let mut starts = Vec::with_capacity(runs.len());
+        let mut wanted = Vec::with_capacity(N_TOGETHER);
+        for bits in runs.values().chunks(N_TOGETHER) {
+            wanted.clear();
+            wanted.extend(bits.iter().map(|bits| self.wanted(*bits)));
+            self.touch(&wanted);
+            let found = wanted.iter().map(|wanted| self.start(*wanted));
+            starts.extend(found.map(|start| (start.unwrap_or(0) + N_KEY) as u64));
+        }
+        let are_there = runs.nulls().into_iter().flatten();
+        for (start, _) in starts.iter_mut().zip(are_there).filter(|(_, is)| !is) {
+            *start = N_KEY as u64;
+        }
+        starts.into()
     }
 
     /// What runs used themselves: what they carry but for their children's. Neither gives nothing.
     fn own(&self, starts: &UInt64Array, carried: &Int64Array, column: usize) -> Decimal128Array {
-        let own = starts.iter().zip(carried).map(|(start, carried)| {
-            let carried = carried.map(i128::from);
-            match start.and_then(|start| self.sum(to_index(start) + column)) {
-                Some(below) => Some(carried.unwrap_or(0) - below),
-                None => carried,
-            }
+        let below = |row: usize| self.sum(to_index(starts.value(row)) + column);
+        let own = (0..carried.len()).map(|row| {
+            let carried = carried.is_valid(row).then(|| carried.value(row));
+            i128::from(carried.unwrap_or(0)) - below(row).unwrap_or(0)
         });
-        own.collect::<Decimal128Array>().with_data_type(SUM)
+        let own = own.collect::<Vec<_>>();
+        let are_there = carried.nulls().map(|nulls| {
+            let is_there = |row| nulls.is_valid(row) || below(row).is_some();
+            NullBuffer::new(BooleanBuffer::collect_bool(nulls.len(), is_there))
+        });
+        Decimal128Array::new(own.into(), are_there).with_data_type(SUM)
     }
 
+    /// Runs that have children.
     fn n_rows(&self) -> usize {
-        self.rows.len() / (N_KEY + self.n_columns)
+        (self.rows.len() / (N_KEY + self.n_columns)).saturating_sub(1)
+    }
+
+    /// As many slots as so many rows need; a third or more are free.
+    fn n_slots(&self, n_rows: usize) -> usize {
+        match n_rows + n_rows / 2 + 1 {
+            n_needed if n_needed <= self.slots.len() => self.slots.len(),
+            n_needed => n_needed + n_needed / 2,
+        }
     }
 
     fn wanted(&self, bits: i128) -> Wanted {
@@ -132,73 +166,73 @@ impl Below {
         let [high, low] = [product >> 64, product].map(|half| low_half(half.cast_signed()));
         Wanted {
             key: [upper, lower].map(u64::cast_signed),
-            hash: high ^ low,
+            tag: tag(high ^ low),
         }
     }
 
     /// Makes room for so many more rows.
     fn make_room(&mut self, n_more: usize) -> Result<()> {
         let n_rows = self.n_rows() + n_more;
-        if u32::try_from(n_rows).is_err() {
+        let n_slots = self.n_slots(n_rows);
+        if u32::try_from(n_slots).is_err() {
             return Err(resources_datafusion_err!(
                 "{n_rows} runs that have children"
             ));
         }
-        let n_slots = n_slots(n_rows);
-        if n_slots <= self.slots.len() {
-            return Ok(());
-        }
-        self.slots = vec![0; n_slots];
-        for number in 0..self.n_rows() {
-            let start = number * (N_KEY + self.n_columns);
-            let key = self.rows.get(start..).and_then(|row| row.first_chunk());
-            let [upper, lower] = key.copied().unwrap_or_default();
-            let bits = i128::from(upper) << 64 | i128::from(lower.cast_unsigned());
-            self.enter(self.wanted(bits).hash, number);
+        if n_slots > self.slots.len() {
+            let slots = std::mem::replace(&mut self.slots, vec![0; n_slots]);
+            for slot in slots.into_iter().filter(|slot| *slot != 0) {
+                self.enter(slot);
+            }
         }
         Ok(())
     }
 
     /// Looks at all places where these are looked for first.
     fn touch(&self, wanted: &[Wanted]) {
-        let slot = |wanted: &Wanted| self.slots.get(self.place(wanted.hash)).copied();
-        let slots: Vec<u64> = wanted.iter().map(|one| slot(one).unwrap_or(0)).collect();
-        let rows = slots.iter().zip(wanted).map(|(slot, wanted)| {
-            let start = if is_tagged(*slot, wanted.hash) {
-                self.start_in(*slot)
-            } else {
-                0
-            };
+        let slot = |wanted: &Wanted| self.slots.get(self.place(wanted.tag)).copied().unwrap_or(0);
+        black_box(wanted.iter().fold(0, |all, wanted| all ^ slot(wanted)));
+        let row = |wanted: &Wanted| {
+            let slot = Some(slot(wanted)).filter(|slot| tag(*slot) == wanted.tag);
+            let start = self.start_in(slot.unwrap_or(0));
             self.rows.get(start).copied().unwrap_or(0)
-        });
-        black_box(rows.fold(0, |all, one| all ^ one));
+        };
+        black_box(wanted.iter().fold(0, |all, wanted| all ^ row(wanted)));
     }
 
-    fn place(&self, hash: u64) -> usize {
-        to_index(hash) & self.slots.len().wrapping_sub(1)
+    /// The first place of a tag.
+    fn place(&self, tag: u32) -> usize {
+        to_index((u64::from(tag) * self.slots.len() as u64) >> 32)
+    }
+
+    fn next_place(&self, place: usize) -> usize {
+        if place + 1 < self.slots.len() {
+            place + 1
+        } else {
+            0
+        }
     }
 
     /// Where the row begins that a slot holds.
     fn start_in(&self, slot: u64) -> usize {
-        let number = to_index(slot & u64::from(u32::MAX)).wrapping_sub(1);
-        number.wrapping_mul(N_KEY + self.n_columns)
+        to_index(slot & u64::from(u32::MAX)) * (N_KEY + self.n_columns)
     }
 
     /// Where the row of a run begins.
     fn start(&self, wanted: Wanted) -> Option<usize> {
-        let mut place = self.place(wanted.hash);
+        let mut place = self.place(wanted.tag);
         loop {
             let slot = *self.slots.get(place)?;
             if slot == 0 {
                 return None;
             }
-            if is_tagged(slot, wanted.hash) {
+            if tag(slot) == wanted.tag {
                 let start = self.start_in(slot);
                 if self.rows.get(start..)?.starts_with(&wanted.key) {
                     return Some(start);
                 }
             }
-            place = (place + 1) % self.slots.len();
+            place = self.next_place(place);
         }
     }
 
@@ -208,20 +242,20 @@ impl Below {
             return start;
         }
         let start = self.rows.len();
-        self.enter(wanted.hash, self.n_rows());
+        self.enter(u64::from(wanted.tag) << 32 | (self.n_rows() as u64 + 1));
         self.rows.extend(wanted.key);
         self.rows.resize(start + N_KEY + self.n_columns, NOTHING);
         start
     }
 
-    /// Enters the row of a number at the next free slot.
-    fn enter(&mut self, hash: u64, number: usize) {
-        let tag = hash & !u64::from(u32::MAX);
-        let first = self.place(hash);
-        let (before, from) = self.slots.split_at_mut(first);
-        let mut slots = from.iter_mut().chain(before);
-        if let Some(free) = slots.find(|slot| **slot == 0) {
-            *free = tag | (number as u64 + 1);
+    /// Enters a slot at the next free place.
+    fn enter(&mut self, slot: u64) {
+        let mut place = self.place(tag(slot));
+        while self.slots.get(place).is_some_and(|slot| *slot != 0) {
+            place = self.next_place(place);
+        }
+        if let Some(free) = self.slots.get_mut(place) {
+            *free = slot;
         }
     }
 
@@ -254,14 +288,9 @@ impl Below {
     }
 }
 
-/// As many slots as so many rows need, of which a quarter or more are free.
-fn n_slots(n_rows: usize) -> usize {
-    (n_rows + n_rows / 3 + 1).next_power_of_two()
-}
-
-/// Whether a slot holds a row, and the upper half of this hash with it.
-fn is_tagged(slot: u64, hash: u64) -> bool {
-    slot != 0 && (slot ^ hash) >> 32 == 0
+/// The upper half.
+const fn tag(bits: u64) -> u32 {
+    (bits >> 32) as u32
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]

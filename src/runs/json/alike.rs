@@ -1,12 +1,14 @@
 //! Texts that are alike: what is found in one is found in the next one without reading all of it again.
 //!
 //! The texts of a column mostly have the same members in the same order, and differ in some values alone.
-//! Where a text differs from one that was read before within plain texts and numbers only, it is JSON as
-//! that one is, and its members stand where they stand there, moved by what those values are longer or
-//! shorter. So the two are compared, many bytes at a time, and only values that differ are read. Any other
-//! difference leaves the text to the [`Scanner`].
+//! Where a text differs from one that was read before within plain texts and numbers only, it is JSON in
+//! UTF-8 as that one is, and its members stand where they stand there, moved by what those values are longer
+//! or shorter. So the two are compared, many bytes at a time, and only values that differ are read. Any
+//! other difference leaves the text to the [`Scanner`].
 
 use std::ops::Range;
+
+use simdutf8::basic::{Utf8Error, from_utf8};
 
 use super::scan::{Scanner, plain_length, special_bytes};
 
@@ -32,7 +34,7 @@ pub(super) struct Alike<'n, 'a> {
 /// A text that was read.
 #[derive(Debug)]
 struct Shape<'a> {
-    json: &'a str,
+    json: &'a [u8],
     /// What may differ in another text of this shape: numbers, and what stands between the quotes of texts
     /// without escapes that are no names.
     values: Vec<Range<usize>>,
@@ -59,36 +61,55 @@ impl<'n, 'a> Alike<'n, 'a> {
         }
     }
 
-    /// See [`Scanner::find`].
-    pub(super) fn find(&mut self, json: &'a str) -> Option<&[Option<&'a str>]> {
+    /// See [`Scanner::find`]; bytes that are not UTF-8 are an error.
+    pub(super) fn find(&mut self, json: &'a [u8]) -> Result<Option<&[Option<&'a str>]>, Utf8Error> {
         if self.n_others > N_OTHERS_MAX {
-            return self.scanner.find(json);
+            return Ok(self.scanner.find(from_utf8(json)?));
         }
-        let n_shapes = self.shapes.len();
-        let places = (self.last..n_shapes).chain(0..self.last.min(n_shapes));
-        for place in places {
-            let shape = self.shapes.get(place)?;
-            if shape.follow(json, &mut self.moves).is_some() {
-                self.last = place;
-                self.n_others = self.n_others.saturating_sub(1);
-                for (found, before) in self.found.iter_mut().zip(&shape.found) {
-                    let before = before.as_ref();
-                    let now =
-                        before.map(|part| [part.start, part.end].map(|at| moved(&self.moves, at)));
-                    *found = now.and_then(|[start, end]| json.get(start..end));
-                }
-                return Some(&self.found);
-            }
+        if self.find_alike(json) {
+            self.n_others = self.n_others.saturating_sub(1);
+            return Ok(Some(&self.found));
         }
         self.n_others += 1;
+        Ok(self.find_anew(from_utf8(json)?))
+    }
+
+    /// Whether a text is like one that was read before; what was found there is then found in it.
+    fn find_alike(&mut self, json: &'a [u8]) -> bool {
+        let n_shapes = self.shapes.len();
+        let mut places = (self.last..n_shapes).chain(0..self.last.min(n_shapes));
+        let alike = places.find_map(|place| {
+            let shape = self.shapes.get(place)?;
+            shape.follow(json, &mut self.moves)?;
+            Some((place, shape))
+        });
+        let Some((place, shape)) = alike else {
+            return false;
+        };
+        self.last = place;
+        for (found, before) in self.found.iter_mut().zip(&shape.found) {
+            let place = before.as_ref().map(|part| {
+                let [start, end] = [part.start, part.end].map(|at| moved(&self.moves, at));
+                start..end
+            });
+            let part = place.and_then(|place| json.get(place));
+            *found = part.and_then(|part| from_utf8(part).ok());
+        }
+        true
+    }
+
+    /// Reads a text as a whole, and remembers it.
+    fn find_anew(&mut self, json: &'a str) -> Option<&[Option<&'a str>]> {
+        let n_shapes = self.shapes.len();
         let found = self.scanner.find(json)?;
         let place = |part: &str| {
             let start = part.as_ptr().addr() - json.as_ptr().addr();
             start..start + part.len()
         };
+        let json = json.as_bytes();
         let shape = Shape {
             json,
-            values: values(json.as_bytes()),
+            values: values(json),
             found: found.iter().map(|part| part.map(place)).collect(),
         };
         if n_shapes < N_SHAPES {
@@ -113,9 +134,9 @@ fn moved(moves: &[Move], at: usize) -> usize {
 impl Shape<'_> {
     /// Finds what moves from this text to another; `None` where that has another shape.
     #[inline]
-    fn follow(&self, json: &str, moves: &mut Vec<Move>) -> Option<()> {
+    fn follow(&self, new: &[u8], moves: &mut Vec<Move>) -> Option<()> {
         moves.clear();
-        let (old, new) = (self.json.as_bytes(), json.as_bytes());
+        let old = self.json;
         let (mut at_old, mut at_new) = (0, 0);
         let mut values = self.values.iter();
         loop {
@@ -128,7 +149,16 @@ impl Shape<'_> {
             let value = values.find(|value| value.end >= at_old)?;
             let n_read = at_old.checked_sub(value.start)?;
             if old.get(value.end) == Some(&b'"') {
-                at_new += text_length(new.get(at_new..)?)?;
+                let rest = new.get(at_new..)?;
+                let is_whole = old.get(at_old).is_some_and(u8::is_ascii);
+                let n_left = value.end - at_old;
+                if is_whole && is_plain_ascii(rest, n_left) {
+                    at_new += n_left;
+                } else {
+                    let start = at_new - n_read;
+                    at_new += text_length(rest)?;
+                    from_utf8(new.get(start..at_new)?).ok()?;
+                }
             } else {
                 at_new -= n_read;
                 at_new += number_length(new.get(at_new..)?)?;
@@ -159,6 +189,26 @@ fn common_length(one: &[u8], other: &[u8]) -> usize {
     let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
     let rest = one.iter().zip(other);
     n_same + rest.take_while(|(one, other)| one == other).count()
+}
+
+/// Whether a text ends after so many bytes, which are ASCII without an escape or a control.
+#[inline]
+fn is_plain_ascii(text: &[u8], length: usize) -> bool {
+    let Some((plain, [b'"', ..])) = text.split_at_checked(length) else {
+        return false;
+    };
+    let word = |bytes: &[u8; 8]| {
+        let word = u64::from_le_bytes(*bytes);
+        special_bytes(word) | word & u64::from_ne_bytes([0x80; 8])
+    };
+    let (words, rest) = plain.as_chunks();
+    let special = words.iter().fold(0, |all, bytes| all | word(bytes));
+    match plain.last_chunk() {
+        Some(last) => special | word(last) == 0,
+        None => rest
+            .iter()
+            .all(|byte| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\'))),
+    }
 }
 
 /// The bytes before a text's end; `None` where there is an escape or a control before it.

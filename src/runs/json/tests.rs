@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::fmt::Write as _;
 
+use datafusion::arrow::array::{BinaryViewBuilder, StringViewArray};
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{Expr, ident};
 use proptest::collection::vec;
@@ -14,11 +15,15 @@ use super::*;
 use crate::runs::functions::{self, A_WHOLE_NUMBER, whole_of_text};
 
 /// One text through a function of columns.
-fn one(json: &str, read: impl Fn(&StringViewArray) -> Result<ArrayRef>) -> Option<String> {
-    let jsons = StringViewArray::from(vec![json]);
+fn one(json: &str, read: impl Fn(&BinaryViewArray) -> Result<ArrayRef>) -> Option<String> {
+    let jsons = BinaryViewArray::from(vec![json.as_bytes()]);
     let found = read(&jsons).unwrap();
     let found = found.as_string_view();
     found.iter().next().unwrap().map(str::to_owned)
+}
+
+fn bytes_of(texts: &ArrayRef) -> BinaryViewArray {
+    texts.as_string_view().clone().to_binary_view()
 }
 
 fn at(json: &str, path: &str) -> Option<String> {
@@ -137,7 +142,7 @@ fn the_first_scalar_among_names_is_taken() {
 fn entries_are_added_by_name() {
     let names = ["cache_read*", "cached"];
     let sum = |json: &str| {
-        let jsons = StringViewArray::from(vec![json]);
+        let jsons = BinaryViewArray::from(vec![json.as_bytes()]);
         let number = |text: &str| whole_of_text(text, "details");
         let sums = sums(&jsons, &names, number)?;
         let sums: &Int64Array = sums.as_primitive();
@@ -175,11 +180,11 @@ fn entries_are_added_by_name() {
 
 #[test]
 fn what_is_found_shares_the_bytes_it_was_found_in() {
-    let jsons = StringViewArray::from(vec![
-        r#"{"object": {"text": "a text that no view holds itself"}, "short": "a"}"#,
+    let jsons = BinaryViewArray::from(vec![
+        br#"{"object": {"text": "a text that no view holds itself"}, "short": "a"}"#.as_slice(),
     ]);
     let objects = members(&jsons, "object").unwrap();
-    let texts = texts_at(objects.as_string_view(), None, "text").unwrap();
+    let texts = texts_at(&bytes_of(&objects), None, "text").unwrap();
     let start = |texts: &ArrayRef| texts.as_string_view().data_buffers()[0].as_ptr();
     assert_eq!(start(&objects), jsons.data_buffers()[0].as_ptr());
     assert_eq!(start(&texts), start(&objects));
@@ -190,20 +195,20 @@ fn what_is_found_shares_the_bytes_it_was_found_in() {
 
 #[test]
 fn rows_that_share_a_view_are_read_once() {
-    let mut builder = StringViewBuilder::new().with_deduplicate_strings();
+    let mut builder = BinaryViewBuilder::new().with_deduplicate_strings();
     for row in 0..2000 {
         builder.append_option((row % 7 > 0).then(|| format!(r#"{{"a long name": {}}}"#, row % 3)));
     }
     let jsons = builder.finish();
     let lengths = RefCell::new(Vec::new());
-    let read = |jsons: &StringViewArray| {
+    let read = |jsons: &BinaryViewArray| {
         lengths.borrow_mut().push(jsons.len());
         Ok(Arc::new(jsons.clone()) as ArrayRef)
     };
-    assert_eq!(once_a_view(&jsons, read).unwrap().as_string_view(), &jsons);
-    let all_differ: StringViewArray = (0..2000).map(|row| Some(row.to_string())).collect();
+    assert_eq!(once_a_view(&jsons, read).unwrap().as_binary_view(), &jsons);
+    let all_differ: BinaryViewArray = (0..2000).map(|row| Some(row.to_string())).collect();
     once_a_view(&all_differ, read).unwrap();
-    once_a_view(&StringViewArray::from(vec![None::<&str>; 3]), read).unwrap();
+    once_a_view(&BinaryViewArray::from(vec![None; 3]), read).unwrap();
     assert_eq!(lengths.into_inner(), [3, 2000, 0]);
 }
 
@@ -347,8 +352,8 @@ proptest! {
         });
         prop_assume!(are_values);
         let rows: Vec<Option<usize>> = rows.iter().map(|row| row.map(|row| row.index(texts.len()))).collect();
-        let mut shared = StringViewBuilder::new().with_deduplicate_strings();
-        let mut apart = StringViewBuilder::new();
+        let mut shared = BinaryViewBuilder::new().with_deduplicate_strings();
+        let mut apart = BinaryViewBuilder::new();
         for row in &rows {
             shared.append_option(row.map(|row| &texts[row]));
             apart.append_option(row.map(|row| &texts[row]));
@@ -369,7 +374,7 @@ proptest! {
             prop_assert_eq!(found.as_string_view(), &expected(&first));
 
             let objects = members(&jsons, "a").unwrap();
-            let found = texts_at(objects.as_string_view(), None, path).unwrap();
+            let found = texts_at(&bytes_of(&objects), None, path).unwrap();
             let below = |tree: &Value| naive(tree.get("a")?, path);
             prop_assert_eq!(found.as_string_view(), &expected(&below));
             let found = texts_at(&jsons, Some("a"), path).unwrap();
@@ -426,7 +431,7 @@ proptest! {
         };
         let texts: Vec<String> = rows.iter().map(fill).collect();
         let trees: Vec<Option<Value>> = texts.iter().map(|json| serde_json::from_str(json).ok()).collect();
-        let jsons: StringViewArray = texts.iter().map(Some).collect();
+        let jsons: BinaryViewArray = texts.iter().map(Some).collect();
         for path in ["a", "b.c", "c", "b.b", "b"] {
             let found = texts_at(&jsons, None, path).unwrap();
             let expected = trees.iter().map(|tree| naive(tree.as_ref()?, path));
@@ -445,6 +450,34 @@ proptest! {
             scanner.find(json)?.first().copied().flatten().map(str::to_owned)
         });
         prop_assert_eq!(found.as_string_view(), &expected.collect::<StringViewArray>());
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_an_error_wherever_they_stand(
+        rows in vec((vec(select(FILLINGS.to_vec()), 2), any::<Index>(), 0..40_usize), 1..20),
+    ) {
+        let texts = rows.iter().map(|(values, at, other)| {
+            let json = format!(r#"{{"a": {}, "é": [{}, 1], "b": "x"}}"#, values[0], values[1]);
+            let mut json = json.into_bytes();
+            let at = at.index(json.len());
+            match [0xc3, 0x80, 0xa8, 0xff, b'a', b'"'].get(*other) {
+                Some(byte) => json[at] = *byte,
+                None if *other < 8 => drop(json.remove(at)),
+                None => {}
+            }
+            json
+        });
+        let texts: Vec<Vec<u8>> = texts.collect();
+        let jsons: BinaryViewArray = texts.iter().map(Some).collect();
+        let found = texts_at(&jsons, None, "a");
+        let are_texts: std::result::Result<Vec<&str>, _> =
+            texts.iter().map(|json| std::str::from_utf8(json)).collect();
+        prop_assert_eq!(found.is_ok(), are_texts.is_ok());
+        if let (Ok(found), Ok(texts)) = (found, are_texts) {
+            let trees = texts.iter().map(|json| serde_json::from_str(json).ok());
+            let expected = trees.map(|tree: Option<Value>| naive(&tree?, "a"));
+            prop_assert_eq!(found.as_string_view(), &expected.collect::<StringViewArray>());
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions,
 };
-use datafusion::arrow::compute::{concat, filter, prep_null_mask_filter};
-use datafusion::arrow::datatypes::{Fields, Schema, SchemaRef};
+use datafusion::arrow::compute::{cast, concat, filter, prep_null_mask_filter};
+use datafusion::arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::ParquetMetaData;
@@ -45,6 +45,8 @@ pub(super) struct Reading {
 #[derive(Debug)]
 pub(super) struct ReadColumn {
     pub(super) place: Place,
+    /// The type of its values.
+    pub(super) kind: DataType,
     /// Whether the condition looks at it.
     pub(super) is_tested: bool,
     /// Whether it is given.
@@ -64,8 +66,8 @@ pub(super) enum Place {
 enum Source {
     Numbers,
     Flat(Box<FlatColumn>),
-    /// A column of the crate's reader.
-    Other(usize),
+    /// A column of the crate's reader, and the type that its values should have.
+    Other(usize, DataType),
 }
 
 /// A column that is read, and what of it is gathered, apart from what it gathers itself.
@@ -97,7 +99,7 @@ pub(super) struct Group {
 pub(super) struct Chosen<'a> {
     pub(super) file: &'a ParquetMetaData,
     pub(super) group: usize,
-    /// How its columns are given.
+    /// How the crate's reader gives its columns.
     pub(super) fields: &'a Fields,
     /// The leaves in each of the columns that are read, in the order of leaves.
     pub(super) leaves: &'a [Range<usize>],
@@ -124,11 +126,11 @@ impl Group {
             let source = match column.place {
                 Place::Numbers => Source::Numbers,
                 Place::File { root } => {
-                    if let Some(flat) = flat(chosen, root, leaves.clone(), chunks)? {
+                    if let Some(flat) = flat(chosen, &column.kind, leaves.clone(), chunks)? {
                         Source::Flat(Box::new(flat))
                     } else {
                         others.push(root);
-                        Source::Other(root)
+                        Source::Other(root, column.kind.clone())
                     }
                 }
             };
@@ -142,7 +144,7 @@ impl Group {
         // The crate's reader gives them in the order of the file.
         others.sort_unstable();
         for column in &mut columns {
-            if let Source::Other(root) = &mut column.source {
+            if let Source::Other(root, _) = &mut column.source {
                 *root = others.partition_point(|other| other < root);
             }
         }
@@ -230,7 +232,7 @@ impl Group {
                     .read(n, Wanted::All, decompressor, &mut self.found)
                     .and_then(|()| flat.finish())
                     .map_err(|problem| flat.damaged(&problem))?,
-                Source::Other(place) => other(&others, *place)?,
+                Source::Other(place, kind) => other(&others, *place, kind)?,
             };
             tested.push(array);
         }
@@ -267,7 +269,7 @@ impl Group {
                 (Source::Numbers, None) => {
                     Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef
                 }
-                (Source::Other(place), None) => other(&others, *place)?,
+                (Source::Other(place, kind), None) => other(&others, *place, kind)?,
             };
             if column.is_given && n_wanted > 0 {
                 column.parts.push(match &mask {
@@ -330,7 +332,7 @@ impl Group {
 /// A column of a file that is read here; `None` where only the crate's reader can.
 fn flat(
     chosen: &Chosen<'_>,
-    root: usize,
+    kind: &DataType,
     mut leaves: Range<usize>,
     chunks: &[Option<Chunk>],
 ) -> Result<Option<FlatColumn>> {
@@ -340,13 +342,13 @@ fn flat(
     };
     let column = group.columns().get(leaf);
     let chunk = chunks.get(leaf).and_then(Option::as_ref);
-    let (Some(column), Some(chunk), Some(field)) = (column, chunk, chosen.fields.get(root)) else {
+    let (Some(column), Some(chunk)) = (column, chunk) else {
         return Ok(None);
     };
-    if !is_readable(column, field.data_type()) {
+    if !is_readable(column, kind) {
         return Ok(None);
     }
-    FlatColumn::new(column, field.data_type(), chunk.bytes.clone()).map_err(|problem| {
+    FlatColumn::new(column, kind, chunk.bytes.clone()).map_err(|problem| {
         damaged(format!(
             "column {}: {problem}",
             column.column_path().string()
@@ -354,9 +356,10 @@ fn flat(
     })
 }
 
-fn other(others: &[ArrayRef], place: usize) -> Result<ArrayRef> {
-    let array = others.get(place).cloned();
-    array.ok_or_else(|| damaged("a column was not read"))
+fn other(others: &[ArrayRef], place: usize, kind: &DataType) -> Result<ArrayRef> {
+    let array = others.get(place);
+    let array = array.ok_or_else(|| damaged("a column was not read"))?;
+    Ok(cast(array, kind)?)
 }
 
 fn rows(schema: &Arc<Schema>, columns: Vec<ArrayRef>, n: usize) -> Result<RecordBatch> {
