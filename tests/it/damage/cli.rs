@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, ListBuilder, NullArray, StringBuilder,
-    StructArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Float64Array, Int64Array, ListBuilder, NullArray,
+    StringBuilder, StructArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Float64Type};
 use bytes::Bytes;
@@ -459,4 +459,36 @@ fn filters_need_texts() {
     assert!(output.stderr.contains(expected), "{}", output.stderr);
     // Without it they are not read.
     assert_eq!(runtally(dir.path(), &["list", "x.parquet"]).code, Some(0));
+}
+
+#[test]
+fn metadata_that_is_not_utf8_is_named_where_it_is_looked_at() {
+    let extra: [&[u8]; 3] = [
+        br#"{"metadata": {"ls_model_name": "a", "user_id": "z"}}"#,
+        br#"{"metadata": {"ls_model_name": "b", "user_id": "z"}}"#,
+        b"{\"metadata\": {\"ls_model_name\": \"c\", \"user_id\": \"\xff\"}}",
+    ];
+    let extra: ArrayRef = Arc::new(BinaryArray::from(extra.to_vec()));
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(
+        dir.path().join("runs.parquet"),
+        three_runs(&[("extra", extra)]),
+    )
+    .unwrap();
+    let stats = |args: &[&str]| runtally(dir.path(), &[&["stats", "runs.parquet"], args].concat());
+    assert_eq!(stats(&[]).code, Some(0));
+    for args in [
+        ["--group-by", "model"],
+        ["--group-by", "metadata.x"],
+        ["--filter", r#"eq(metadata_key, "x")"#],
+    ] {
+        let output = stats(&args);
+        let expected = "runs.parquet: column extra: expected a text in UTF-8, found other bytes";
+        assert_eq!(output.code, Some(1), "{args:?}: {}", output.stdout);
+        assert!(
+            output.stderr.contains(expected),
+            "{args:?}: {}",
+            output.stderr
+        );
+    }
 }
