@@ -38,6 +38,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         "document",
         &["filter", "request", "source::projects", "tally", "time"],
     ),
+    // Brings together what was asked, what the engine counted and what is known of the projects.
+    (
+        "answers",
+        &[
+            "document", "engine", "filter", "plan", "request", "runs", "source", "tally",
+        ],
+    ),
     // Documents to bytes; how groups are laid out follows from what was asked, which is plain data.
     ("output", &["document", "request"]),
     // Writes what exports look like, and reads nothing.
