@@ -84,7 +84,7 @@ pub async fn audit(
 ///
 /// # Errors
 ///
-/// Those of [`crate::sessions`]; [`Error::Usage`] where the request asks for several projects.
+/// Those of [`crate::sessions`]; [`crate::Error::Usage`] where the request asks for several projects.
 pub async fn audit_against(
     engine: &Engine,
     source: &Source,

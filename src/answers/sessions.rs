@@ -89,6 +89,11 @@ impl Sessions {
 /// [`Error::NoSuchProject`] or [`Error::AmbiguousProject`] where a project was asked for by a name that
 /// none or several have; [`Error::BadInput`] with the path of the first file that cannot be read as what
 /// it should be; [`Error::Memory`] where the limit does not suffice.
+///
+/// [`Error::NoSuchProject`]: crate::Error::NoSuchProject
+/// [`Error::AmbiguousProject`]: crate::Error::AmbiguousProject
+/// [`Error::BadInput`]: crate::Error::BadInput
+/// [`Error::Memory`]: crate::Error::Memory
 pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Result<Sessions> {
     let tallied = engine::answer(engine, source, request).await?;
     let mut answers = Vec::with_capacity(tallied.projects.len());
