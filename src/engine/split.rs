@@ -159,28 +159,9 @@ impl<'a> Groups<'a> {
             newest: None,
         };
         question.filter_trees(request, &tallied.projects).await?;
-        let (mut of_roots, mut of_runs) = (projects.clone(), BTreeSet::new());
         let is_of_traces = *runs == Population::Traces;
-        match request.usage {
-            Usage::Own if is_of_traces => {
-                question::can_build(&tallied.projects)?;
-                (of_roots, of_runs) = (BTreeSet::new(), of_roots);
-            }
-            Usage::Own => (of_roots, of_runs) = (BTreeSet::new(), of_roots),
-            Usage::Auto if is_of_traces || runs.can_nest() => {
-                of_runs = question.own_only(request, &tallied.projects).await?;
-                of_roots.retain(|id| !of_runs.contains(id));
-            }
-            Usage::Roots | Usage::Auto => {}
-        }
-        for (id, project) in &mut tallied.projects {
-            project.usage = if of_runs.contains(id) {
-                Usage::Own
-            } else {
-                Usage::Roots
-            };
-        }
-        question.settle_usage(request, runs, tallied)?;
+        let [of_roots, of_runs] =
+            by_usage(&mut question, request, runs, tallied, &projects).await?;
         let filter = request.filter.as_ref().filter(|_| !is_of_traces);
         let filter = filter.and_then(RunFilter::of_any_run);
         let window = match &filter {
@@ -449,6 +430,39 @@ impl<'a> Groups<'a> {
     pub(crate) fn has_own_feedback(&self) -> bool {
         self.records.is_none()
     }
+}
+
+/// The projects whose roots carry what was used below them, and those in which every run carries its own;
+/// each project's tally says which.
+async fn by_usage(
+    question: &mut Question<'_>,
+    request: &Request,
+    runs: &Population,
+    tallied: &mut Tallied,
+    projects: &BTreeSet<Uuid>,
+) -> Result<[BTreeSet<Uuid>; 2], Stop> {
+    let of_runs = match request.usage {
+        Usage::Own => {
+            if *runs == Population::Traces {
+                question::can_build(&tallied.projects)?;
+            }
+            projects.clone()
+        }
+        Usage::Auto if runs.has_usage_rule() => {
+            question.own_only(request, &tallied.projects).await?
+        }
+        Usage::Roots | Usage::Auto => BTreeSet::new(),
+    };
+    for (id, project) in &mut tallied.projects {
+        project.usage = if of_runs.contains(id) {
+            Usage::Own
+        } else {
+            Usage::Roots
+        };
+    }
+    question.settle_usage(request, runs, tallied)?;
+    let of_roots = projects.difference(&of_runs).copied().collect();
+    Ok([of_roots, of_runs])
 }
 
 /// What a pass asks of some files.
