@@ -6,29 +6,31 @@
 //! true (columns outside of the file, numbers of rows that differ, page indexes that contradict it) is an
 //! error before anything is read by what it says.
 
+mod schemas;
+
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use datafusion::arrow::datatypes::{DataType, FieldRef, Schema, SchemaRef, TimeUnit};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::datasource::physical_plan::parquet::metadata::CachedParquetMetaData;
 use datafusion::execution::cache::cache_manager::{CachedFileMetadataEntry, FileMetadataCache};
 use datafusion::object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
-use datafusion::parquet::arrow::parquet_to_arrow_schema;
-use datafusion::parquet::basic::Type as PhysicalType;
 use datafusion::parquet::errors::ParquetError;
 use datafusion::parquet::file::metadata::{
     ColumnChunkMetaData, FooterTail, ParquetMetaData, ParquetMetaDataOptions,
     ParquetMetaDataReader, ParquetStatisticsPolicy, RowGroupMetaData,
 };
 use datafusion::parquet::file::statistics::Statistics;
-use datafusion::parquet::schema::types::{SchemaDescPtr, SchemaDescriptor};
 use uuid::Uuid;
+
+use schemas::Columns;
+pub(crate) use schemas::Schemas;
 
 use super::indexes;
 use super::tallies::METADATA;
-use super::thrift::{self, Leaf};
+use super::thrift;
 
 /// What a file of Parquet begins and ends with.
 const MAGIC: &[u8] = b"PAR1";
@@ -37,115 +39,6 @@ const TAIL_LENGTH: usize = 8;
 const TAIL_BYTES: u64 = TAIL_LENGTH as u64;
 /// How much of a file's end is read at first; most footers are shorter.
 const END_BYTES: u64 = 64 << 10;
-
-/// Among so many of the latest schemas the same one is looked for.
-const N_LATEST: usize = 8;
-
-/// What footers say of their files' columns: thousands of files of an export say the same, which is worked
-/// out once.
-#[derive(Debug, Default)]
-pub(crate) struct Schemas {
-    known: Mutex<Vec<Arc<KnownColumns>>>,
-    shared: Mutex<Vec<SchemaRef>>,
-}
-
-#[derive(Debug)]
-struct KnownColumns {
-    /// As a footer lists them.
-    written: Vec<u8>,
-    leaves: Vec<Leaf>,
-    descriptor: SchemaDescPtr,
-    columns: Arc<Columns>,
-}
-
-/// The columns of a file.
-#[derive(Debug)]
-struct Columns {
-    schema: SchemaRef,
-    /// The leaf that is the column itself. Those in a column prove nothing of it.
-    leaves: Vec<Option<usize>>,
-}
-
-impl Schemas {
-    /// The columns of a file by its footer, which lists them here.
-    fn of(&self, footer: &[u8], list: &[u8]) -> Result<Arc<KnownColumns>> {
-        if let Some(known) = self.latest(|known| list.starts_with(&known.written)) {
-            return Ok(known);
-        }
-        let (leaves, length) = thrift::columns(list).map_err(damaged)?;
-        let descriptor = ParquetMetaDataReader::decode_schema(footer)?;
-        // What was read is what stands here: other files with the same bytes are taken to have the same.
-        let paths = descriptor.columns().iter().map(|leaf| leaf.path().parts());
-        let is_same = |(path, leaf): (&[String], &Leaf)| path.iter().map(String::as_bytes).eq(leaf);
-        if paths.len() != leaves.len() || !paths.zip(&leaves).all(is_same) {
-            return Err(damaged("its footer lists its columns in two ways"));
-        }
-        let new = Arc::new(KnownColumns {
-            written: list.get(..length).unwrap_or_default().to_vec(),
-            leaves,
-            columns: Arc::new(Columns::of(&descriptor)?),
-            descriptor,
-        });
-        if let Ok(mut known) = self.known.lock() {
-            known.push(Arc::clone(&new));
-        }
-        Ok(new)
-    }
-
-    /// The columns of a file whose footer was read before.
-    fn described(&self, descriptor: &SchemaDescPtr) -> Result<Arc<Columns>> {
-        match self.latest(|known| Arc::ptr_eq(&known.descriptor, descriptor)) {
-            Some(known) => Ok(Arc::clone(&known.columns)),
-            None => Columns::of(descriptor).map(Arc::new),
-        }
-    }
-
-    fn latest(&self, is_it: impl Fn(&KnownColumns) -> bool) -> Option<Arc<KnownColumns>> {
-        let known = self.known.lock().ok()?;
-        let mut latest = known.iter().rev().take(N_LATEST);
-        latest.find(|known| is_it(known)).cloned()
-    }
-
-    /// Lets a footer have schemas that are equal to its own from others.
-    pub(crate) fn share(&self, footer: &mut Footer) {
-        let Ok(mut known) = self.shared.lock() else {
-            return;
-        };
-        for schema in [&mut footer.schema, &mut footer.written] {
-            let latest = known.iter().rev().take(N_LATEST);
-            match latest.into_iter().find(|known| *known == schema) {
-                Some(same) => *schema = Arc::clone(same),
-                None => known.push(Arc::clone(schema)),
-            }
-        }
-    }
-}
-
-impl Columns {
-    fn of(descriptor: &SchemaDescriptor) -> Result<Self> {
-        let schema = parquet_to_arrow_schema(descriptor, None)?;
-        let leaf_of = |name: &str| {
-            let mut leaves = descriptor.columns().iter();
-            leaves.position(|leaf| leaf.path().parts().len() == 1 && leaf.name() == name)
-        };
-        let leaves = schema.fields().iter().map(|field| leaf_of(field.name()));
-        let leaves: Vec<Option<usize>> = leaves.collect();
-        // Nanoseconds of 96 bits do not fit into 64: the reader gives them as microseconds.
-        let fields = schema.fields().iter().zip(&leaves).map(|(field, leaf)| {
-            let leaf = leaf.and_then(|leaf| descriptor.columns().get(leaf));
-            if leaf.is_some_and(|leaf| leaf.physical_type() == PhysicalType::INT96) {
-                let micros = DataType::Timestamp(TimeUnit::Microsecond, None);
-                Arc::new(field.as_ref().clone().with_data_type(micros))
-            } else {
-                Arc::clone(field)
-            }
-        });
-        Ok(Self {
-            schema: Arc::new(Schema::new(fields.collect::<Vec<FieldRef>>())),
-            leaves,
-        })
-    }
-}
 
 /// A file's footer, reduced to what is needed.
 #[derive(Debug, Clone)]
