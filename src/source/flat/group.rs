@@ -66,21 +66,20 @@ pub(super) enum Place {
 enum Source {
     Numbers,
     Flat(Box<FlatColumn>),
-    /// A column of the crate's reader, and the type that its values should have.
-    Other(usize, DataType),
+    /// A column of the crate's reader.
+    Other(usize),
 }
 
 /// A column that is read, and what of it is gathered, apart from what it gathers itself.
 struct Column {
     source: Source,
-    is_tested: bool,
-    is_given: bool,
     parts: Vec<ArrayRef>,
 }
 
 /// The rows of a row group that are read.
 pub(super) struct Group {
     reading: Arc<Reading>,
+    /// Those of the reading.
     columns: Vec<Column>,
     others: Option<OtherColumns>,
     n_rows: usize,
@@ -130,21 +129,19 @@ impl Group {
                         Source::Flat(Box::new(flat))
                     } else {
                         others.push(root);
-                        Source::Other(root, column.kind.clone())
+                        Source::Other(root)
                     }
                 }
             };
             columns.push(Column {
                 source,
-                is_tested: column.is_tested,
-                is_given: column.is_given,
                 parts: Vec::new(),
             });
         }
         // The crate's reader gives them in the order of the file.
         others.sort_unstable();
         for column in &mut columns {
-            if let Source::Other(root, _) = &mut column.source {
+            if let Source::Other(root) = &mut column.source {
                 *root = others.partition_point(|other| other < root);
             }
         }
@@ -224,15 +221,15 @@ impl Group {
         let first = self.first_number + i64::try_from(self.next_row).unwrap_or(0);
         let last = first + i64::try_from(n).unwrap_or(0);
         let mut tested = Vec::new();
-        let columns = self.columns.iter_mut();
-        for column in columns.filter(|column| column.is_tested) {
+        let columns = self.columns.iter_mut().zip(&self.reading.columns);
+        for (column, read) in columns.filter(|(_, read)| read.is_tested) {
             let array = match &mut column.source {
                 Source::Numbers => Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef,
                 Source::Flat(flat) => flat
                     .read(n, Wanted::All, decompressor, &mut self.found)
                     .and_then(|()| flat.finish())
                     .map_err(|problem| flat.damaged(&problem))?,
-                Source::Other(place, kind) => other(&others, *place, kind)?,
+                Source::Other(place) => other(&others, *place, &read.kind)?,
             };
             tested.push(array);
         }
@@ -253,12 +250,8 @@ impl Group {
             Wanted::Rows(rows) => rows.len(),
         };
         let mut tested = tested.into_iter();
-        for column in &mut self.columns {
-            let tested = if column.is_tested {
-                tested.next()
-            } else {
-                None
-            };
+        for (column, read) in self.columns.iter_mut().zip(&self.reading.columns) {
+            let tested = if read.is_tested { tested.next() } else { None };
             let window = match (&mut column.source, tested) {
                 (_, Some(array)) => array,
                 (Source::Flat(flat), None) => {
@@ -269,9 +262,9 @@ impl Group {
                 (Source::Numbers, None) => {
                     Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef
                 }
-                (Source::Other(place, kind), None) => other(&others, *place, kind)?,
+                (Source::Other(place), None) => other(&others, *place, &read.kind)?,
             };
-            if column.is_given && n_wanted > 0 {
+            if read.is_given && n_wanted > 0 {
                 column.parts.push(match &mask {
                     None => window,
                     Some(mask) => filter(&window, mask)?,
@@ -306,12 +299,12 @@ impl Group {
     fn gathered(&mut self) -> Result<RecordBatch> {
         let n = std::mem::take(&mut self.n_gathered);
         let mut given = Vec::new();
-        for column in &mut self.columns {
+        for (column, read) in self.columns.iter_mut().zip(&self.reading.columns) {
             let parts = std::mem::take(&mut column.parts);
-            if !column.is_given {
+            if !read.is_given {
                 continue;
             }
-            given.push(match (&mut column.source, column.is_tested) {
+            given.push(match (&mut column.source, read.is_tested) {
                 (Source::Flat(flat), false) => {
                     flat.finish().map_err(|problem| flat.damaged(&problem))?
                 }
