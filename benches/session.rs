@@ -69,7 +69,7 @@ fn session(c: &mut Criterion) {
         bench.bench_function(format!("{rows} rows, decoding alone"), |b| {
             b.iter(|| decode(&files));
         });
-        let n_bytes = runtime.block_on(answer()).read.n_bytes;
+        let n_bytes = runtime.block_on(answer()).about.read.n_bytes;
         bench.throughput(Throughput::Bytes(n_bytes));
         bench.bench_function(format!("{rows} rows, bytes read"), |b| {
             b.to_async(&runtime).iter(answer);

@@ -12,8 +12,8 @@ use uuid::Uuid;
 
 use crate::document::{Known, Meaning, Says, Timestamp};
 use crate::engine::{ProjectTally, Tallied};
-use crate::error::{Error, Result};
-use crate::request::Usage;
+use crate::error::{Error, Result, SkippedFile};
+use crate::request::{Usage, Window};
 use crate::runs::Column;
 use crate::source::Source;
 
@@ -22,6 +22,47 @@ pub use runs::{Runs, run_page, runs};
 pub use sessions::{Sessions, sessions};
 pub use stats::{Stats, stats};
 pub use tallies::{Tallies, tallies};
+
+/// What should be known of an answer.
+#[derive(Debug)]
+pub struct About {
+    /// What should be known of its figures, a sentence each.
+    pub warnings: Vec<String>,
+    /// The files that were left out because they cannot be read.
+    pub skipped: Vec<SkippedFile>,
+    /// What was read.
+    pub read: Read,
+    /// When the traces or runs start that it is of: what was asked, or where nothing was, what tally files
+    /// cover.
+    pub window: Window,
+    /// The first and the last start of any run of these projects, whatever the window, as far as known.
+    pub span: Option<(Timestamp, Timestamp)>,
+    tallied: Tallied,
+}
+
+impl About {
+    fn of(source: &Source, tallied: Tallied) -> Result<Self> {
+        let warnings = warnings(source, &tallied)?;
+        Ok(Self::with(warnings, source, tallied))
+    }
+
+    fn with(warnings: Vec<String>, source: &Source, mut tallied: Tallied) -> Self {
+        Self {
+            warnings,
+            skipped: std::mem::take(&mut tallied.skipped),
+            read: read(source, &tallied),
+            window: tallied.window,
+            span: span(tallied.projects.values()),
+            tallied,
+        }
+    }
+
+    /// The executed plans with their metrics, as text.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        self.tallied.explain()
+    }
+}
 
 /// What was read of a source.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

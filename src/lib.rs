@@ -63,8 +63,8 @@ mod time;
 mod traces;
 
 pub use answers::{
-    Audited, Read, Runs, Sessions, Stats, Tallies, audit, audit_against, run_page, runs, sessions,
-    stats, tallies,
+    About, Audited, Read, Runs, Sessions, Stats, Tallies, audit, audit_against, run_page, runs,
+    sessions, stats, tallies,
 };
 pub use convert::{ConvertOptions, Converted, convert};
 pub use document::{

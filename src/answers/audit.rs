@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Read, Sessions, read, sessions, span};
+use super::{About, Sessions, sessions};
 use crate::document::{
     self, Audit, AuditedProject, Coverage, Evidence, Finding, OtherDocument, Timestamp,
 };
 use crate::engine::{self, Audited as Counted, Engine, Part, Tallied};
-use crate::error::{Result, SkippedFile};
-use crate::request::{FindingKind, Projects, Request, Usage, Window};
+use crate::error::Result;
+use crate::request::{FindingKind, Projects, Request, Usage};
 use crate::source::{FileFacts, Source};
 
 /// The answer to a request for an audit.
@@ -16,25 +16,8 @@ use crate::source::{FileFacts, Source};
 pub struct Audited {
     /// What the source has, and what may be wrong with it.
     pub audit: Audit,
-    /// What should be known of it, a sentence each, and is no finding.
-    pub warnings: Vec<String>,
-    /// The files that were left out because they cannot be read.
-    pub skipped: Vec<SkippedFile>,
-    /// What was read.
-    pub read: Read,
-    /// The window that it is of.
-    pub window: Window,
-    /// The first and the last start of any run of these projects, whatever the window, as far as known.
-    pub span: Option<(Timestamp, Timestamp)>,
-    plans: String,
-}
-
-impl Audited {
-    /// The executed plans with their metrics, as text.
-    #[must_use]
-    pub fn explain(&self) -> &str {
-        &self.plans
-    }
+    /// What should be known of it and is no finding.
+    pub about: About,
 }
 
 /// Audits the runs that a request asks for. Runs without an end are old a day before `now_us`, else before
@@ -59,8 +42,8 @@ pub async fn audit(
     let missing: BTreeSet<String> = counted.missing.iter().map(ToString::to_string).collect();
     let warnings = tallied.warnings.iter();
     let warnings = warnings.filter(|warning| !missing.contains(*warning));
+    let warnings = warnings.cloned().collect();
     Ok(Audited {
-        window: request.window,
         audit: Audit {
             formats,
             n_files: counted.files.len() as u64,
@@ -72,11 +55,10 @@ pub async fn audit(
             projects,
             against: None,
         },
-        warnings: warnings.cloned().collect(),
-        read: read(source, &tallied),
-        span: span(tallied.projects.values()),
-        plans: tallied.explain(),
-        skipped: tallied.skipped,
+        about: About {
+            window: request.window,
+            ..About::with(warnings, source, tallied)
+        },
     })
 }
 

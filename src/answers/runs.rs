@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{ProjectNames, Read, read, span, usage_of, warnings};
+use super::{About, ProjectNames, usage_of};
 use crate::document::{self, Meaning, Nanoseconds, RunLine, RunRecord, Timestamp};
 use crate::engine::{self, Engine, RunRow};
-use crate::error::{Result, SkippedFile};
+use crate::error::Result;
 use crate::filter::{self, Filter};
 use crate::plan::{self, LISTED};
 use crate::request::{Listing, Population, Request, RunPage, Usage, Window};
@@ -19,25 +19,8 @@ pub struct Runs {
     pub runs: Vec<RunLine>,
     /// Whose tokens and costs traces have.
     pub usage: Usage,
-    /// What should be known of them, a sentence each.
-    pub warnings: Vec<String>,
-    /// The files that were left out because they cannot be read.
-    pub skipped: Vec<SkippedFile>,
-    /// What was read.
-    pub read: Read,
-    /// When the runs start that are asked for.
-    pub window: Window,
-    /// The first and the last start of any run of these projects, whatever the window, as far as known.
-    pub span: Option<(Timestamp, Timestamp)>,
-    plans: String,
-}
-
-impl Runs {
-    /// The executed plans with their metrics, as text.
-    #[must_use]
-    pub fn explain(&self) -> &str {
-        &self.plans
-    }
+    /// What should be known of it.
+    pub about: About,
 }
 
 /// Answers a request with the first runs in an order.
@@ -71,12 +54,7 @@ pub async fn runs(
     Ok(Runs {
         runs,
         usage: usage_of(&tallied),
-        warnings: warnings(source, &tallied)?,
-        read: read(source, &tallied),
-        window: tallied.window,
-        span: span(tallied.projects.values()),
-        plans: tallied.explain(),
-        skipped: tallied.skipped,
+        about: About::of(source, tallied)?,
     })
 }
 

@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use chrono::NaiveDate;
 use uuid::Uuid;
 
-use super::{Read, known, read, span, warnings};
-use crate::document::{CostFormat, Known, Overview, Session, Timestamp, TracerSession, assemble};
-use crate::engine::{self, Engine, ProjectTally, Tallied};
-use crate::error::{Result, SkippedFile};
-use crate::request::{Request, Usage, Window};
+use super::{About, known};
+use crate::document::{CostFormat, Known, Overview, Session, TracerSession, assemble};
+use crate::engine::{self, Engine, ProjectTally};
+use crate::error::Result;
+use crate::request::{Request, Usage};
 use crate::source::Source;
 use crate::source::projects::Project;
 use crate::tally::Tally;
@@ -24,33 +24,18 @@ pub struct Sessions {
     pub overviews: Vec<Overview>,
     /// All of them together: merged, not averaged. `None` where no statistics were asked for.
     pub total: Option<Overview>,
-    /// What should be known of them, a sentence each.
-    pub warnings: Vec<String>,
-    /// The files that were left out because they cannot be read.
-    pub skipped: Vec<SkippedFile>,
-    /// What was read.
-    pub read: Read,
-    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
-    pub window: Window,
-    /// The first and the last start of any run of these projects, whatever the window, as far as known.
-    pub span: Option<(Timestamp, Timestamp)>,
+    /// What should be known of it.
+    pub about: About,
     /// Traces that were built without their root, which is not among the runs that were looked at.
     pub n_rootless: u64,
-    tallied: Tallied,
 }
 
 impl Sessions {
-    /// The executed plans with their metrics, as text.
-    #[must_use]
-    pub fn explain(&self) -> String {
-        self.tallied.explain()
-    }
-
     /// The same documents as v2 of the API shows them.
     #[must_use]
     pub fn v2(&self) -> Vec<Session> {
         let sessions = self.sessions.iter().filter_map(|session| {
-            let project = self.tallied.projects.get(&session.id)?;
+            let project = self.about.tallied.projects.get(&session.id)?;
             let feedback = project.tally.as_ref().map(|tally| &tally.feedback);
             Some(Session::of(
                 session.clone(),
@@ -112,16 +97,11 @@ pub async fn sessions(engine: &Engine, source: &Source, request: &Request) -> Re
     Ok(Sessions {
         overviews: overviews.collect(),
         total: total(answers.iter().map(|(_, project, known)| (*project, known)))?,
-        span: span(tallied.projects.values()),
-        window: tallied.window,
-        read: read(source, &tallied),
-        warnings: warnings(source, &tallied)?,
         sessions: answers.into_iter().map(|(session, ..)| session).collect(),
-        skipped: tallied.skipped.clone(),
         n_rootless: (tallied.projects.values())
             .map(|project| project.n_rootless)
             .sum(),
-        tallied,
+        about: About::of(source, tallied)?,
     })
 }
 

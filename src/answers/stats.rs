@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ProjectNames, Read, read, span, usage_of, warnings};
-use crate::document::{self, Gathered, Group, Label, Making, Series, Timestamp};
+use super::{About, ProjectNames, usage_of};
+use crate::document::{self, Gathered, Group, Label, Making, Series};
 use crate::engine::{self, Engine, GroupRow, Stop};
-use crate::error::{Result, SkippedFile};
+use crate::error::Result;
 use crate::plan::Split;
 use crate::request::{Breakdown, Key, Measure, Request, SortBy, Usage, Window};
 use crate::source::Source;
@@ -24,25 +24,8 @@ pub struct Stats {
     pub overlaps: bool,
     /// Whose tokens and costs were summed, where that was asked for.
     pub usage: Usage,
-    /// What should be known of them, a sentence each.
-    pub warnings: Vec<String>,
-    /// The files that were left out because they cannot be read.
-    pub skipped: Vec<SkippedFile>,
-    /// What was read.
-    pub read: Read,
-    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
-    pub window: Window,
-    /// The first and the last start of any run of these projects, whatever the window, as far as known.
-    pub span: Option<(Timestamp, Timestamp)>,
-    plans: String,
-}
-
-impl Stats {
-    /// The executed plans with their metrics, as text.
-    #[must_use]
-    pub fn explain(&self) -> &str {
-        &self.plans
-    }
+    /// What should be known of it.
+    pub about: About,
 }
 
 /// Answers a request with statistics of groups of runs.
@@ -91,12 +74,7 @@ pub async fn stats(
         total,
         overlaps,
         usage: usage_of(&tallied),
-        warnings: warnings(source, &tallied)?,
-        read: read(source, &tallied),
-        window: tallied.window,
-        span: span(tallied.projects.values()),
-        plans: tallied.explain(),
-        skipped: tallied.skipped,
+        about: About::of(source, tallied)?,
     })
 }
 

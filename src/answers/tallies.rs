@@ -4,12 +4,12 @@ use std::fs::File;
 use std::io::{self, Seek};
 
 use super::stats::telling;
-use super::{Read, read, span, usage_of, warnings};
-use crate::document::{self, Timestamp};
+use super::{About, usage_of};
+use crate::document;
 use crate::engine::{self, Engine};
-use crate::error::{Error, Result, SkippedFile};
+use crate::error::{Error, Result};
 use crate::plan::Split;
-use crate::request::{Breakdown, Measure, Request, Usage, Window};
+use crate::request::{Breakdown, Measure, Request, Usage};
 use crate::source::Source;
 use crate::tally::TallyColumn;
 
@@ -18,27 +18,12 @@ use crate::tally::TallyColumn;
 pub struct Tallies {
     /// Whose tokens and costs were summed.
     pub usage: Usage,
-    /// What should be known of them, a sentence each.
-    pub warnings: Vec<String>,
-    /// The files that were left out because they cannot be read.
-    pub skipped: Vec<SkippedFile>,
-    /// What was read.
-    pub read: Read,
-    /// When the traces start that it is of: what was asked, or where nothing was, what tally files cover.
-    pub window: Window,
-    /// The first and the last start of any run of these projects, whatever the window, as far as known.
-    pub span: Option<(Timestamp, Timestamp)>,
+    /// What should be known of it.
+    pub about: About,
     file: File,
-    plans: String,
 }
 
 impl Tallies {
-    /// The executed plans with their metrics, as text.
-    #[must_use]
-    pub fn explain(&self) -> &str {
-        &self.plans
-    }
-
     /// Writes the file.
     ///
     /// # Errors
@@ -97,12 +82,7 @@ pub async fn tallies(
     let (file, tallied) = answer.await?;
     Ok(Tallies {
         usage: usage_of(&tallied),
-        warnings: warnings(source, &tallied)?,
-        read: read(source, &tallied),
-        window: tallied.window,
-        span: span(tallied.projects.values()),
-        plans: tallied.explain(),
-        skipped: tallied.skipped,
+        about: About::of(source, tallied)?,
         file,
     })
 }

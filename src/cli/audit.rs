@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgMatches, Args};
 use runtally::output::{self, count};
-use runtally::{Audited, CostFormat, Error, FailOn, OtherDocument, SkippedFile};
+use runtally::{About, Audited, CostFormat, Error, FailOn, OtherDocument};
 
 use super::Exit;
 use super::question::QuestionArgs;
@@ -123,16 +123,8 @@ impl Answer for Audited {
         self
     }
 
-    fn explain(&self) -> String {
-        self.explain().to_owned()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    fn skipped(&self) -> &[SkippedFile] {
-        &self.skipped
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn summary(&self) -> Summary {
@@ -147,9 +139,6 @@ impl Answer for Audited {
             n: Some(n_runs.sum()),
             noun: "runs",
             facts: vec![found],
-            read: self.read.clone(),
-            window: self.window,
-            span: self.span,
             asides: Vec::new(),
             hints: Vec::new(),
         }

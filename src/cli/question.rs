@@ -20,7 +20,7 @@ use super::face::{self, Color, Remark, aside, remark, say, set_color};
 use super::filters::FilterArgs;
 use super::progress::Progress;
 use super::sources::SourceArgs;
-use super::summary::{Answer, Summary};
+use super::summary::Answer;
 use super::{Exit, report, summary, write};
 
 pub(super) const WHICH: &str = "Which traces";
@@ -298,7 +298,7 @@ impl QuestionArgs {
         };
         let answer = answer.with_costs_as(self.cost_format.into());
         if self.explain {
-            say(&answer.explain());
+            say(&answer.about().explain());
         }
         let warnings = warnings(&answer);
         if self.strict && !warnings.is_empty() {
@@ -312,7 +312,7 @@ impl QuestionArgs {
             None => write::to_stdout(|out| write(&answer, out, format, &style)),
         }?;
         if self.verbose {
-            for (format, n_files) in &answer.summary().read.formats {
+            for (format, n_files) in &answer.about().read.formats {
                 let told_by = self.sources.told_by(format);
                 aside(&format!("format: {format}, {told_by}; files: {n_files}"));
             }
@@ -323,10 +323,10 @@ impl QuestionArgs {
             }
             let is_for_people = matches!(format, Format::Table | Format::Markdown);
             if is_for_people || self.verbose || face::is_watched() {
-                sum_up(&answer.summary(), &left_out, question);
+                sum_up(&answer, &left_out, question);
             }
         }
-        let exit = if answer.skipped().is_empty() {
+        let exit = if answer.about().skipped.is_empty() {
             Exit::Done
         } else {
             Exit::Skipped
@@ -472,7 +472,8 @@ impl QuestionArgs {
 }
 
 /// What stands beside an answer, on standard error; the summary last.
-fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
+fn sum_up(answer: &impl Answer, left_out: &[String], question: &Question) {
+    let (about, summary) = (answer.about(), answer.summary());
     if !left_out.is_empty() {
         let left_out = left_out.join(", ");
         aside(&format!("not shown for want of room: {left_out}"));
@@ -481,19 +482,20 @@ fn sum_up(summary: &Summary, left_out: &[String], question: &Question) {
         aside(text);
     }
     let zone = question.zone;
-    for hint in summary.hints(zone) {
+    for hint in summary.hints(about, zone) {
         remark(Remark::Hint, &hint);
     }
-    let line = summary.line(zone, question.began.elapsed());
+    let line = summary.line(about, zone, question.began.elapsed());
     aside(&summary::wrapped(&line, face::width()));
 }
 
 /// The warnings of an answer, with one for each file that was left out.
 fn warnings(answer: &impl Answer) -> Vec<String> {
-    let skipped = answer.skipped().iter();
+    let about = answer.about();
+    let skipped = about.skipped.iter();
     let skipped =
         skipped.map(|file| format!("{}: left out: {}", file.path.display(), file.problem));
-    skipped.chain(answer.warnings().iter().cloned()).collect()
+    skipped.chain(about.warnings.iter().cloned()).collect()
 }
 
 pub(super) fn runtime(threads: Option<NonZeroUsize>) -> Result<tokio::runtime::Runtime, Error> {

@@ -2,7 +2,7 @@
 
 use clap::{ArgMatches, Args};
 use runtally::output::{self, Listed, count};
-use runtally::{CostFormat, Error, LinkTemplate, Listing, RunOrder, Runs as Answered, SkippedFile};
+use runtally::{About, CostFormat, Error, LinkTemplate, Listing, RunOrder, Runs as Answered};
 
 use super::Exit;
 use super::face::aside;
@@ -137,16 +137,8 @@ impl Answer for Found {
         self
     }
 
-    fn explain(&self) -> String {
-        self.answer.explain().to_owned()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.answer.warnings
-    }
-
-    fn skipped(&self) -> &[SkippedFile] {
-        &self.answer.skipped
+    fn about(&self) -> &About {
+        &self.answer.about
     }
 
     fn summary(&self) -> Summary {
@@ -167,9 +159,6 @@ impl Answer for Found {
             n: Some(answer.runs.len() as u64),
             noun: listing.runs.noun(),
             facts: facts.into_iter().flatten().collect(),
-            read: answer.read.clone(),
-            window: answer.window,
-            span: answer.span,
             asides: Vec::new(),
             hints: Vec::new(),
         }

@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args};
 use runtally::output::{self, Format, Groups, count};
 use runtally::request::{BreakdownWords, Count, Statistic};
 use runtally::{
-    Breakdown, CostFormat, Error, Figure, Key, Measure, Population, SkippedFile, Stats as Answered,
+    About, Breakdown, CostFormat, Error, Figure, Key, Measure, Population, Stats as Answered,
     Tallies,
 };
 
@@ -263,16 +263,8 @@ impl Answer for Answered {
         self
     }
 
-    fn explain(&self) -> String {
-        self.explain().to_owned()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    fn skipped(&self) -> &[SkippedFile] {
-        &self.skipped
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn summary(&self) -> Summary {
@@ -295,9 +287,6 @@ impl Answer for Answered {
             }),
             noun: self.breakdown.runs.noun(),
             facts: facts.into_iter().flatten().collect(),
-            read: self.read.clone(),
-            window: self.window,
-            span: self.span,
             asides: overlap(self).into_iter().collect(),
             hints: Vec::new(),
         }
@@ -309,16 +298,8 @@ impl Answer for Made {
         self
     }
 
-    fn explain(&self) -> String {
-        self.tallies.explain().to_owned()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.tallies.warnings
-    }
-
-    fn skipped(&self) -> &[SkippedFile] {
-        &self.tallies.skipped
+    fn about(&self) -> &About {
+        &self.tallies.about
     }
 
     fn summary(&self) -> Summary {
@@ -327,9 +308,6 @@ impl Answer for Made {
             n: None,
             noun: self.runs.noun(),
             facts: usage.map(str::to_owned).into_iter().collect(),
-            read: self.tallies.read.clone(),
-            window: self.tallies.window,
-            span: self.tallies.span,
             asides: Vec::new(),
             hints: Vec::new(),
         }

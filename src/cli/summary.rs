@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use chrono::DateTime;
 use chrono_tz::Tz;
 use runtally::output::count;
-use runtally::{CostFormat, Population, Read, Sessions, SkippedFile, Timestamp, Usage, Window};
+use runtally::{About, CostFormat, Population, Sessions, Timestamp, Usage, Window};
 
 /// Between the parts of the line.
 const SEPARATOR: &str = " · ";
@@ -17,14 +17,8 @@ pub(super) trait Answer: Sized {
     /// Shows costs as JSON numbers or as strings.
     fn with_costs_as(self, format: CostFormat) -> Self;
 
-    /// The executed plans with their metrics, as text.
-    fn explain(&self) -> String;
-
-    /// What should be known of it, a sentence each.
-    fn warnings(&self) -> &[String];
-
-    /// The files that were left out because they cannot be read.
-    fn skipped(&self) -> &[SkippedFile];
+    /// What should be known of it.
+    fn about(&self) -> &About;
 
     /// What is said beside it.
     fn summary(&self) -> Summary;
@@ -39,12 +33,6 @@ pub(super) struct Summary {
     pub(super) noun: &'static str,
     /// What else is said of it, after their number.
     pub(super) facts: Vec<String>,
-    /// What was read.
-    pub(super) read: Read,
-    /// The window that it is of.
-    pub(super) window: Window,
-    /// The first and the last start of any run, whatever the window.
-    pub(super) span: Option<(Timestamp, Timestamp)>,
     /// Sentences before the line.
     pub(super) asides: Vec<String>,
     /// What to do next.
@@ -70,16 +58,8 @@ impl Answer for Sessions {
         self.with_costs_as(format)
     }
 
-    fn explain(&self) -> String {
-        self.explain()
-    }
-
-    fn warnings(&self) -> &[String] {
-        &self.warnings
-    }
-
-    fn skipped(&self) -> &[SkippedFile] {
-        &self.skipped
+    fn about(&self) -> &About {
+        &self.about
     }
 
     fn summary(&self) -> Summary {
@@ -94,9 +74,6 @@ impl Answer for Sessions {
             n: self.total.as_ref().map(|total| total.n_traces),
             noun: "traces",
             facts: facts.unwrap_or_default(),
-            read: self.read.clone(),
-            window: self.window,
-            span: self.span,
             asides: Vec::new(),
             hints: unnamed(self).into_iter().collect(),
         }
@@ -105,9 +82,9 @@ impl Answer for Sessions {
 
 impl Summary {
     /// The answer in one line: window, population, usage rule, bound, files, bytes, seconds.
-    pub(super) fn line(&self, zone: Tz, took: Duration) -> String {
-        let read = &self.read;
-        let mut parts = vec![span(&self.window, zone)];
+    pub(super) fn line(&self, about: &About, zone: Tz, took: Duration) -> String {
+        let read = &about.read;
+        let mut parts = vec![span(&about.window, zone)];
         parts.extend(self.n.map(|n| format!("{} {}", count(n), self.noun)));
         parts.extend(self.facts.iter().cloned());
         parts.push(format!("{} of {} files", read.n_files, read.n_files_there));
@@ -121,10 +98,10 @@ impl Summary {
     }
 
     /// What to do next, where that is known.
-    pub(super) fn hints(&self, zone: Tz) -> Vec<String> {
-        let window = &self.window;
+    pub(super) fn hints(&self, about: &About, zone: Tz) -> Vec<String> {
+        let window = &about.window;
         let is_bounded = window.since_us().is_some() || window.until_us().is_some();
-        let elsewhere = self.span.filter(|_| self.n == Some(0) && is_bounded);
+        let elsewhere = about.span.filter(|_| self.n == Some(0) && is_bounded);
         let elsewhere = elsewhere.map(|(Timestamp(first), Timestamp(last))| {
             format!(
                 "no {} starts in this window; the data covers {} to {}",

@@ -323,7 +323,11 @@ fn feedback_that_is_no_json_is_left_out_with_a_warning() {
     let feedback = answer.sessions[0].feedback_stats.as_ref().unwrap();
     assert_eq!(feedback["helpful"].n, 1);
     let said = |warning: &String| warning.contains("feedback_stats of 2 traces");
-    assert!(answer.warnings.iter().any(said), "{:?}", answer.warnings);
+    assert!(
+        answer.about.warnings.iter().any(said),
+        "{:?}",
+        answer.about.warnings
+    );
 }
 
 #[test]

@@ -121,7 +121,7 @@ fn spilling_changes_nothing() {
                 .unwrap();
             (
                 serde_json::to_string(&answer.sessions).unwrap(),
-                answer.explain(),
+                answer.about.explain(),
             )
         })
     };

@@ -137,7 +137,7 @@ fn check(runs: &[Run], shapes: &[Shape], mut question: Question) {
         assert_eq!(usages.collect::<Vec<_>>(), wanted.collect::<Vec<_>>());
     }
     if question.project.is_none() {
-        assert_says_what_is_missing(&answer.warnings, shapes, runs.len());
+        assert_says_what_is_missing(&answer.about.warnings, shapes, runs.len());
     }
     let costs = if question.cost_number {
         CostFormat::Number
@@ -472,7 +472,7 @@ proptest! {
             let dir = tempfile::tempdir().unwrap();
             write_in_turns(dir.path(), &runs, shapes);
             let answer = answer(dir.path(), &SourceOptions::default(), &request).unwrap();
-            let mut warnings = answer.warnings.iter();
+            let mut warnings = answer.about.warnings.iter();
             prop_assert!(!warnings.any(|warning| warning.contains(" no column ")));
             Ok(serde_json::to_string(&answer.sessions).unwrap())
         };

@@ -52,11 +52,11 @@ fn documents(answer: &Sessions) -> String {
 
 /// Whether runs were compared with each other.
 fn was_deduplicated(answer: &Sessions) -> bool {
-    answer.explain().contains("is_newest")
+    answer.about.explain().contains("is_newest")
 }
 
 fn has_spilled(answer: &Sessions) -> bool {
-    let plan = answer.explain();
+    let plan = answer.about.explain();
     let mut counts = plan.split("spill_count=").skip(1);
     counts.any(|count| !count.starts_with('0'))
 }
@@ -206,11 +206,11 @@ proptest! {
                 && question.until_us.is_none_or(|until| run.start_us < until + by_us);
             is_in && (is_built || run.parent_run_id.is_none())
         };
-        let said = answer.warnings.iter().filter_map(|warning| {
+        let said = answer.about.warnings.iter().filter_map(|warning| {
             let (before, _) = warning.split_once(" runs differ between exports")?;
             before.rsplit(' ').next()?.parse::<usize>().ok()
         });
-        prop_assert_eq!(said.sum::<usize>(), undecided(&records, is_counted), "{:?}", answer.warnings);
+        prop_assert_eq!(said.sum::<usize>(), undecided(&records, is_counted), "{:?}", answer.about.warnings);
     }
 }
 
@@ -232,7 +232,7 @@ fn only_files_that_overlap_are_compared() {
     export(dir.path(), 9, 2, &hour(1), &Shape::default());
     let answer = answer(dir.path(), Dedup::Auto).unwrap();
     assert_eq!(answer.sessions[0].run_count, Some(30));
-    let explain = answer.explain();
+    let explain = answer.about.explain();
     let mut scans = explain.lines().filter(|line| line.contains("@row"));
     let scan = scans.find(|line| line.contains("DataSourceExec")).unwrap();
     let is_in_it = |number| scan.contains(&format!("export_id={}", Uuid::from_u128(number)));
@@ -289,7 +289,7 @@ fn an_export_given_twice_is_as_once() {
         let twice = answer(dir.path(), Dedup::Auto).unwrap();
         assert_eq!(documents(&twice), documents(&once));
         assert!(was_deduplicated(&twice));
-        assert_eq!(twice.warnings, once.warnings);
+        assert_eq!(twice.about.warnings, once.about.warnings);
         let always = answer(dir.path(), Dedup::Always).unwrap();
         assert_eq!(documents(&always), documents(&once));
         let never = answer(dir.path(), Dedup::Never).unwrap();
@@ -317,7 +317,7 @@ fn hourly_exports_are_not_compared_unless_they_touch() {
     }
     let disjoint = answer(dir.path(), Dedup::Auto).unwrap();
     assert_eq!(disjoint.sessions[0].run_count, Some(480));
-    assert!(!was_deduplicated(&disjoint), "{}", disjoint.explain());
+    assert!(!was_deduplicated(&disjoint), "{}", disjoint.about.explain());
     // One more that begins where another ends: with the very same run.
     let mut again = traces(10, FIRST_MIDNIGHT_US, HOUR_US / 10);
     again.drain(..9);
@@ -343,7 +343,7 @@ fn a_file_named_twice_is_read_once() {
     let answer = ask(&paths, &Limits::default(), &options, &request).unwrap();
     assert_eq!(answer.sessions[0].run_count, Some(20));
     assert!(!was_deduplicated(&answer));
-    assert_eq!(answer.read.n_files, 1);
+    assert_eq!(answer.about.read.n_files, 1);
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_warning_counts_what_only_paths_decided() {
         export(dir.path(), 2, written_s, &changed[10..], &Shape::default());
         let answer = answer(dir.path(), Dedup::Auto).unwrap();
         assert_eq!(answer.sessions[0].run_count, Some(20));
-        answer.warnings.join("\n")
+        answer.about.warnings.join("\n")
     };
     assert!(
         warnings(0).contains("5 runs differ between exports"),
@@ -546,6 +546,11 @@ fn a_file_counts_as_a_whole_or_not_at_all() {
     )
     .unwrap();
     assert_eq!(documents(&skipping), expected);
-    let skipped: Vec<_> = skipping.skipped.iter().map(|file| &file.path).collect();
+    let skipped: Vec<_> = skipping
+        .about
+        .skipped
+        .iter()
+        .map(|file| &file.path)
+        .collect();
     assert_eq!(skipped, [bad]);
 }

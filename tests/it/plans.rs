@@ -25,7 +25,7 @@ fn plan_over(root: &Path, request: &Request) -> String {
         let engine = Engine::new(&limits).unwrap();
         let source = Source::open([root], &SourceOptions::default()).unwrap();
         let answer = runtally::sessions(&engine, &source, request).await.unwrap();
-        answer.explain()
+        answer.about.explain()
     });
     let root = root.canonicalize().unwrap();
     let root = root.to_str().unwrap().trim_start_matches('/').to_owned();

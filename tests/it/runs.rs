@@ -282,10 +282,8 @@ fn only_the_first_runs_are_kept() {
         let listing = Listing { runs, ..newest(7) };
         let answer = ask(dir.path(), &Limits::default(), &request, &listing).unwrap();
         assert_eq!(answer.runs.len(), 7);
-        let plan = answer
-            .explain()
-            .lines()
-            .find(|line| line.contains("SortExec: TopK"));
+        let plan = answer.about.explain();
+        let plan = plan.lines().find(|line| line.contains("SortExec: TopK"));
         assert!(plan.unwrap().contains("fetch=7"), "{plan:?}");
     }
 }

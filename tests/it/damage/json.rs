@@ -140,7 +140,7 @@ fn try_corruptions(seeds: impl IntoIterator<Item = u64>) -> [u32; 3] {
         std::fs::remove_file(&path).unwrap();
         let answer = answer.map(|answer| {
             let documents = serde_json::to_string(&answer.sessions).unwrap();
-            (documents, answer.warnings)
+            (documents, answer.about.warnings)
         });
         (path, answer)
     };
