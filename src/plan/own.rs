@@ -19,7 +19,7 @@ pub(crate) use below::Below;
 
 /// The bits of a run.
 const ID: &str = "@id";
-/// Where the sums of what a run's children used begin.
+/// The row of what a run's children used.
 const BELOW: &str = "@below";
 /// The bits of a child's parent.
 const PARENT: &str = "@parent";
@@ -51,16 +51,16 @@ pub(crate) fn own_usage_above(
     below: &Arc<Below>,
     usage: &[Column],
 ) -> Result<LogicalPlan> {
-    let start = || ident(BELOW);
+    let row = || ident(BELOW);
     let own = columns(&runs).into_iter().map(|name| {
         let place = usage.iter().position(|column| column.name() == name);
         place.map_or_else(
             || ident(&name),
-            |place| below::own(below, start(), ident(&name), place).alias(&name),
+            |place| below::own(below, row(), ident(&name), place).alias(&name),
         )
     });
     let own: Vec<Expr> = own.collect();
-    let found = below::start(below, bits(Column::Id)).alias(BELOW);
+    let found = below::row(below, bits(Column::Id)).alias(BELOW);
     with(runs, found)?.project(own)?.build()
 }
 

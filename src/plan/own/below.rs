@@ -10,9 +10,9 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, AsArray, Decimal128Array, Int64Array, RecordBatch, UInt64Array,
+    Array, AsArray, BooleanBufferBuilder, Decimal128Array, Int64Array, RecordBatch, UInt32Array,
 };
-use datafusion::arrow::buffer::{BooleanBuffer, NullBuffer};
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type};
 use datafusion::common::{Result, internal_err, resources_datafusion_err};
 use datafusion::logical_expr::{
@@ -25,8 +25,12 @@ use crate::tally::SUM;
 const N_KEY: usize = 2;
 /// The sum of no values.
 const NOTHING: i64 = i64::MIN;
+/// The number of the row that is nobody's.
+const NOBODY: u32 = 0;
 /// A sum that lies apart.
 const APART: i64 = i64::MIN + 1;
+/// So many rows lie in a block of memory, which never moves.
+const BLOCK_ROWS: usize = 1 << 14;
 /// So many rows are looked up together: what they look at stays in a core's cache meanwhile.
 const N_TOGETHER: usize = 256;
 /// An odd number with bits all over.
@@ -43,9 +47,10 @@ pub(crate) struct Below {
     /// first place, so that the slots of a larger table are in the same order.
     slots: Vec<u64>,
     /// The first one is nobody's, and has no sums.
-    rows: Vec<i64>,
-    /// Sums beyond 64 bits, by their place in the rows.
-    apart: HashMap<usize, i128>,
+    blocks: Vec<Vec<i64>>,
+    n_rows: usize,
+    /// Sums beyond 64 bits, by the number of their row and their column.
+    apart: HashMap<(usize, usize), i128>,
 }
 
 impl Default for Below {
@@ -54,7 +59,8 @@ impl Default for Below {
             n_columns: 0,
             seed: RandomState::new().hash_one(0),
             slots: Vec::new(),
-            rows: Vec::new(),
+            blocks: Vec::new(),
+            n_rows: 0,
             apart: HashMap::new(),
         }
     }
@@ -71,15 +77,16 @@ struct Wanted {
 impl Below {
     /// Bytes on the heap once a batch is added.
     pub(crate) fn size_with(&self, batch: &RecordBatch) -> usize {
-        let n_rows = self.n_rows() + batch.num_rows();
+        let n_rows = 1 + self.n_rows + batch.num_rows();
         let n_slots = self.n_slots(n_rows);
         let n_old = if n_slots > self.slots.len() {
             self.slots.len()
         } else {
             0
         };
-        let n_words = (1 + n_rows) * (N_KEY + batch.num_columns().saturating_sub(1));
-        size_of::<u64>() * (n_slots + n_old + n_words.max(self.rows.capacity()))
+        let width = N_KEY + batch.num_columns().saturating_sub(1);
+        let n_words = n_rows.next_multiple_of(BLOCK_ROWS) * width;
+        size_of::<u64>() * (n_slots + n_old + n_words)
     }
 
     /// Adds what children used: the bits of their parent, then a column for each sum.
@@ -88,8 +95,8 @@ impl Below {
             return internal_err!("children without a parent");
         };
         self.n_columns = usage.len();
-        if self.rows.is_empty() {
-            self.rows.resize(N_KEY + self.n_columns, NOTHING);
+        if self.n_rows == 0 {
+            self.add_row([NOTHING; N_KEY]);
         }
         let parents = parents.as_primitive::<Decimal128Type>();
         let usage: Vec<&Int64Array> = usage.iter().map(AsArray::as_primitive).collect();
@@ -103,10 +110,10 @@ impl Below {
             wanted.extend(used.iter().map(|row| self.wanted(parents.value(*row))));
             self.touch(&wanted);
             for (row, wanted) in used.iter().zip(&wanted) {
-                let start = self.start_or_new(*wanted);
+                let number = self.number_or_new(*wanted);
                 for (column, used) in usage.iter().enumerate() {
                     if used.is_valid(*row) {
-                        self.add_to(start + N_KEY + column, used.value(*row));
+                        self.add_to(number, column, used.value(*row));
                     }
                 }
             }
@@ -114,49 +121,78 @@ impl Below {
         Ok(())
     }
 
-    /// Where the sums of runs begin; nobody's of those that have no children.
-    fn starts(&self, runs: &Decimal128Array) -> UInt64Array {
-        let mut starts = Vec::with_capacity(runs.len());
+    /// The rows of runs; nobody's of those that have no children.
+    fn numbers(&self, runs: &Decimal128Array) -> UInt32Array {
+        let mut numbers = Vec::with_capacity(runs.len());
         let mut wanted = Vec::with_capacity(N_TOGETHER);
         for bits in runs.values().chunks(N_TOGETHER) {
             wanted.clear();
             wanted.extend(bits.iter().map(|bits| self.wanted(*bits)));
             self.touch(&wanted);
-            let found = wanted.iter().map(|wanted| self.start(*wanted));
-            starts.extend(found.map(|start| (start.unwrap_or(0) + N_KEY) as u64));
+            let found = wanted.iter().map(|wanted| self.number(*wanted));
+            numbers.extend(found.map(|number| number.unwrap_or(NOBODY)));
         }
         let are_there = runs.nulls().into_iter().flatten();
-        for (start, _) in starts.iter_mut().zip(are_there).filter(|(_, is)| !is) {
-            *start = N_KEY as u64;
+        for (number, _) in numbers.iter_mut().zip(are_there).filter(|(_, is)| !is) {
+            *number = NOBODY;
         }
-        starts.into()
+        numbers.into()
     }
 
     /// What runs used themselves: what they carry but for their children's. Neither gives nothing.
-    fn own(&self, starts: &UInt64Array, carried: &Int64Array, column: usize) -> Decimal128Array {
-        let below = |row: usize| self.sum(to_index(starts.value(row)) + column);
-        let own = (0..carried.len()).map(|row| {
-            let carried = carried.is_valid(row).then(|| carried.value(row));
-            i128::from(carried.unwrap_or(0)) - below(row).unwrap_or(0)
-        });
-        let own = own.collect::<Vec<_>>();
-        let are_there = carried.nulls().map(|nulls| {
-            let is_there = |row| nulls.is_valid(row) || below(row).is_some();
-            NullBuffer::new(BooleanBuffer::collect_bool(nulls.len(), is_there))
-        });
-        Decimal128Array::new(own.into(), are_there).with_data_type(SUM)
+    fn own(&self, numbers: &UInt32Array, carried: &Int64Array, column: usize) -> Decimal128Array {
+        let mut are_there = BooleanBufferBuilder::new(carried.len());
+        let own = numbers
+            .values()
+            .iter()
+            .zip(carried)
+            .map(|(number, carried)| {
+                let below = self.sum(*number as usize, column);
+                are_there.append(carried.is_some() || below.is_some());
+                i128::from(carried.unwrap_or(0)) - below.unwrap_or(0)
+            });
+        let own: Vec<i128> = own.collect();
+        let nulls = NullBuffer::new(are_there.finish());
+        let nulls = Some(nulls).filter(|nulls| nulls.null_count() > 0);
+        Decimal128Array::new(own.into(), nulls).with_data_type(SUM)
     }
 
-    /// Runs that have children.
-    fn n_rows(&self) -> usize {
-        (self.rows.len() / (N_KEY + self.n_columns)).saturating_sub(1)
+    /// Where in which block a word of a row lies; the first ones are the bits of its run.
+    fn place_of(&self, number: usize, word: usize) -> (usize, usize) {
+        let start = number % BLOCK_ROWS * (N_KEY + self.n_columns);
+        (number / BLOCK_ROWS, start + word)
+    }
+
+    fn word(&self, number: usize, word: usize) -> Option<i64> {
+        let (block, place) = self.place_of(number, word);
+        self.blocks.get(block)?.get(place).copied()
+    }
+
+    fn is_of(&self, number: usize, key: [i64; N_KEY]) -> bool {
+        let (block, start) = self.place_of(number, 0);
+        let block = self.blocks.get(block);
+        let row = block.and_then(|block| block.get(start..start + N_KEY));
+        row == Some(&key)
+    }
+
+    /// Adds a row without sums.
+    fn add_row(&mut self, key: [i64; N_KEY]) {
+        let width = N_KEY + self.n_columns;
+        if self.n_rows.is_multiple_of(BLOCK_ROWS) {
+            self.blocks.push(Vec::with_capacity(BLOCK_ROWS * width));
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.extend(key);
+            block.extend(std::iter::repeat_n(NOTHING, self.n_columns));
+            self.n_rows += 1;
+        }
     }
 
     /// As many slots as so many rows need; a third or more are free.
     fn n_slots(&self, n_rows: usize) -> usize {
         match n_rows + n_rows / 2 + 1 {
             n_needed if n_needed <= self.slots.len() => self.slots.len(),
-            n_needed => n_needed + n_needed / 2,
+            n_needed => n_needed + n_needed / 4,
         }
     }
 
@@ -172,7 +208,7 @@ impl Below {
 
     /// Makes room for so many more rows.
     fn make_room(&mut self, n_more: usize) -> Result<()> {
-        let n_rows = self.n_rows() + n_more;
+        let n_rows = self.n_rows + n_more;
         let n_slots = self.n_slots(n_rows);
         if u32::try_from(n_slots).is_err() {
             return Err(resources_datafusion_err!(
@@ -194,8 +230,8 @@ impl Below {
         black_box(wanted.iter().fold(0, |all, wanted| all ^ slot(wanted)));
         let row = |wanted: &Wanted| {
             let slot = Some(slot(wanted)).filter(|slot| tag(*slot) == wanted.tag);
-            let start = self.start_in(slot.unwrap_or(0));
-            self.rows.get(start).copied().unwrap_or(0)
+            self.word(number_in(slot.unwrap_or(0)) as usize, 0)
+                .unwrap_or(0)
         };
         black_box(wanted.iter().fold(0, |all, wanted| all ^ row(wanted)));
     }
@@ -213,13 +249,8 @@ impl Below {
         }
     }
 
-    /// Where the row begins that a slot holds.
-    fn start_in(&self, slot: u64) -> usize {
-        to_index(slot & u64::from(u32::MAX)) * (N_KEY + self.n_columns)
-    }
-
-    /// Where the row of a run begins.
-    fn start(&self, wanted: Wanted) -> Option<usize> {
+    /// The row of a run.
+    fn number(&self, wanted: Wanted) -> Option<u32> {
         let mut place = self.place(wanted.tag);
         loop {
             let slot = *self.slots.get(place)?;
@@ -227,9 +258,9 @@ impl Below {
                 return None;
             }
             if tag(slot) == wanted.tag {
-                let start = self.start_in(slot);
-                if self.rows.get(start..)?.starts_with(&wanted.key) {
-                    return Some(start);
+                let number = number_in(slot);
+                if self.is_of(number as usize, wanted.key) {
+                    return Some(number);
                 }
             }
             place = self.next_place(place);
@@ -237,15 +268,14 @@ impl Below {
     }
 
     /// The same, of a row that is made where there is none. There is room for it.
-    fn start_or_new(&mut self, wanted: Wanted) -> usize {
-        if let Some(start) = self.start(wanted) {
-            return start;
+    fn number_or_new(&mut self, wanted: Wanted) -> usize {
+        if let Some(number) = self.number(wanted) {
+            return number as usize;
         }
-        let start = self.rows.len();
-        self.enter(u64::from(wanted.tag) << 32 | (self.n_rows() as u64 + 1));
-        self.rows.extend(wanted.key);
-        self.rows.resize(start + N_KEY + self.n_columns, NOTHING);
-        start
+        let number = self.n_rows;
+        self.enter(u64::from(wanted.tag) << 32 | number as u64);
+        self.add_row(wanted.key);
+        number
     }
 
     /// Enters a slot at the next free place.
@@ -259,8 +289,10 @@ impl Below {
         }
     }
 
-    fn add_to(&mut self, place: usize, value: i64) {
-        let Some(sum) = self.rows.get_mut(place) else {
+    fn add_to(&mut self, number: usize, column: usize, value: i64) {
+        let (block, place) = self.place_of(number, N_KEY + column);
+        let block = self.blocks.get_mut(block);
+        let Some(sum) = block.and_then(|block| block.get_mut(place)) else {
             return;
         };
         let before = match *sum {
@@ -274,15 +306,15 @@ impl Below {
             return;
         }
         *sum = APART;
-        let apart = self.apart.entry(place).or_insert(0);
+        let apart = self.apart.entry((number, column)).or_insert(0);
         // So many values of 64 bits that this passes 127 no table has room for.
         *apart += i128::from(before.unwrap_or(0)) + i128::from(value);
     }
 
-    fn sum(&self, place: usize) -> Option<i128> {
-        match *self.rows.get(place)? {
+    fn sum(&self, number: usize, column: usize) -> Option<i128> {
+        match self.word(number, N_KEY + column)? {
             NOTHING => None,
-            APART => self.apart.get(&place).copied(),
+            APART => self.apart.get(&(number, column)).copied(),
             sum => Some(i128::from(sum)),
         }
     }
@@ -299,30 +331,36 @@ const fn low_half(bits: i128) -> u64 {
     bits as u64
 }
 
+/// The number of the row that a slot holds.
+#[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
+const fn number_in(slot: u64) -> u32 {
+    slot as u32
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "any part will do")]
 const fn to_index(bits: u64) -> usize {
     bits as usize
 }
 
-/// Where the sums begin of what a run's children used, by the bits of the run.
-pub(super) fn start(below: &Arc<Below>, bits: Expr) -> Expr {
+/// The row of what a run's children used, by the bits of the run.
+pub(super) fn row(below: &Arc<Below>, bits: Expr) -> Expr {
     let bits_type = DataType::Decimal128(38, 0);
-    Reading::Start
+    Reading::Row
         .function(below, vec![bits_type])
         .call(vec![bits])
 }
 
 /// What a run used itself, of what it carries in the column of a number.
-pub(super) fn own(below: &Arc<Below>, start: Expr, carried: Expr, column: usize) -> Expr {
-    let types = vec![DataType::UInt64, DataType::Int64];
+pub(super) fn own(below: &Arc<Below>, row: Expr, carried: Expr, column: usize) -> Expr {
+    let types = vec![DataType::UInt32, DataType::Int64];
     let function = Reading::Own { column }.function(below, types);
-    function.call(vec![start, carried])
+    function.call(vec![row, carried])
 }
 
 /// What is read of the sums.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Reading {
-    Start,
+    Row,
     Own { column: usize },
 }
 
@@ -361,7 +399,7 @@ impl Hash for ReadBelow {
 impl ScalarUDFImpl for ReadBelow {
     fn name(&self) -> &'static str {
         match self.reading {
-            Reading::Start => "below",
+            Reading::Row => "below",
             Reading::Own { .. } => "own_usage",
         }
     }
@@ -372,7 +410,7 @@ impl ScalarUDFImpl for ReadBelow {
 
     fn return_type(&self, _: &[DataType]) -> Result<DataType> {
         Ok(match self.reading {
-            Reading::Start => DataType::UInt64,
+            Reading::Row => DataType::UInt32,
             Reading::Own { .. } => SUM,
         })
     }
@@ -381,10 +419,10 @@ impl ScalarUDFImpl for ReadBelow {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
         Ok(ColumnarValue::Array(
             match (self.reading, arrays.as_slice()) {
-                (Reading::Start, [bits]) => Arc::new(self.below.starts(bits.as_primitive())),
-                (Reading::Own { column }, [starts, carried]) => {
-                    let (starts, carried) = (starts.as_primitive(), carried.as_primitive());
-                    Arc::new(self.below.own(starts, carried, column))
+                (Reading::Row, [bits]) => Arc::new(self.below.numbers(bits.as_primitive())),
+                (Reading::Own { column }, [numbers, carried]) => {
+                    let (numbers, carried) = (numbers.as_primitive(), carried.as_primitive());
+                    Arc::new(self.below.own(numbers, carried, column))
                 }
                 _ => return internal_err!("{} of {} columns", self.name(), arrays.len()),
             },
@@ -406,6 +444,33 @@ mod tests {
     fn runs(ids: impl IntoIterator<Item = Option<i128>>) -> Decimal128Array {
         let ids: Decimal128Array = ids.into_iter().collect();
         ids.with_data_type(DataType::Decimal128(38, 0))
+    }
+
+    #[test]
+    fn many_runs_are_told_apart() {
+        let n_runs = 3 * i128::try_from(BLOCK_ROWS).unwrap();
+        let ids = |of: std::ops::Range<i128>| runs(of.map(|id| Some(id << 70 | id)));
+        let mut below = Below::default();
+        for _ in 0..2 {
+            for first in (0..n_runs).step_by(1_000) {
+                let parents = ids(first..n_runs.min(first + 1_000));
+                let used = parents.values().iter().map(|id| i64::try_from(id % 97));
+                let used: Int64Array = used.map(std::result::Result::ok).collect();
+                let columns = [("p", Arc::new(parents) as ArrayRef), ("a", Arc::new(used))];
+                below
+                    .add(&RecordBatch::try_from_iter(columns).unwrap())
+                    .unwrap();
+            }
+        }
+        assert_eq!(below.n_rows, 1 + usize::try_from(n_runs).unwrap());
+        assert_eq!(below.blocks.len(), 4);
+        let all = ids(0..n_runs + 1_000);
+        let nothing = Int64Array::from(vec![0; all.len()]);
+        let own = below.own(&below.numbers(&all), &nothing, 0);
+        for (own, id) in own.iter().zip(all.values()) {
+            let sum = (*id & ((1 << 70) - 1) < n_runs).then(|| -2 * (id % 97));
+            assert_eq!(own, sum.or(Some(0)));
+        }
     }
 
     proptest! {
@@ -435,7 +500,8 @@ mod tests {
                 let batch = batch.unwrap();
                 let size = below.size_with(&batch);
                 below.add(&batch).unwrap();
-                prop_assert!(size_of::<u64>() * (below.slots.len() + below.rows.len()) <= size);
+                let n_words: usize = below.blocks.iter().map(Vec::capacity).sum();
+                prop_assert!(size_of::<u64>() * (below.slots.len() + n_words) <= size);
                 for (parent, a, b) in rows {
                     for (sums, used) in sums.iter_mut().zip([a, b]) {
                         if let (Some(parent), Some(used)) = (parent, used) {
@@ -451,7 +517,7 @@ mod tests {
                 if below.n_columns == 0 {
                     continue;
                 }
-                let own = below.own(&below.starts(&all), &all_carried, column);
+                let own = below.own(&below.numbers(&all), &all_carried, column);
                 let expected = ids.clone().map(|id| {
                     let carried = carried.map(i128::from);
                     match id.and_then(|id| sums.get(&id)) {
