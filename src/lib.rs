@@ -28,8 +28,8 @@
 //! | `tally` | the mergeable aggregate of traces: counts, exact sums, sketches, feedback |
 //! | `plan` | runs → tallies as query plans |
 //! | `engine` | executes plans within threads and memory |
-//! | `answers` | the questions: what the engine counted, with what is known of the projects |
 //! | `document` | tally and metadata → the API's document |
+//! | `answers` | the questions: what the engine counted, with what is known of the projects |
 //! | `output` | documents → bytes |
 //! | `convert` | runs → Parquet in the layout of an export, written anew |
 //! | `server` | the HTTP API: request → `Request` → document |

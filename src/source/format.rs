@@ -239,17 +239,18 @@ impl Format {
             .iter()
             .flat_map(|mapping| mapping.rules)
             .any(|rule| rule.columns().contains(&Some(field.name().as_str())));
+        let name = field.name();
         is_read.then(|| {
-            let (is_text, is_bytes) = match field.data_type() {
-                DataType::Utf8 | DataType::LargeUtf8 => (true, false),
+            let is_bytes = match field.data_type() {
+                DataType::Utf8 | DataType::LargeUtf8 => self.is_json(name),
                 // Perhaps text, without the annotation that says so.
-                DataType::Binary | DataType::LargeBinary => (true, self.is_id(field.name())),
-                _ => (false, false),
+                DataType::Binary | DataType::LargeBinary => self.is_id(name) || self.is_json(name),
+                kind => return kind.clone(),
             };
-            match field.data_type() {
-                _ if is_text && (is_bytes || self.is_json(field.name())) => DataType::BinaryView,
-                _ if is_text => DataType::Utf8View,
-                kind => kind.clone(),
+            if is_bytes {
+                DataType::BinaryView
+            } else {
+                DataType::Utf8View
             }
         })
     }
@@ -257,8 +258,8 @@ impl Format {
     /// Whether columns are found in the texts of a file's: these come as bytes, and are checked where
     /// somebody looks at them.
     fn is_json(&self, name: &str) -> bool {
-        let rules = self.mappings.iter().flat_map(|mapping| mapping.rules);
-        rules.into_iter().any(|rule| rule.is_member_of(name))
+        let mut rules = self.mappings.iter().flat_map(|mapping| mapping.rules);
+        rules.any(|rule| rule.is_member_of(name))
     }
 
     /// Whether a file's column holds ids, which may be text or bytes.

@@ -157,9 +157,14 @@ impl Below {
         Decimal128Array::new(own.into(), nulls).with_data_type(SUM)
     }
 
+    /// Words a row.
+    fn width(&self) -> usize {
+        N_KEY + self.n_columns
+    }
+
     /// Where in which block a word of a row lies; the first ones are the bits of its run.
     fn place_of(&self, number: usize, word: usize) -> (usize, usize) {
-        let start = number % BLOCK_ROWS * (N_KEY + self.n_columns);
+        let start = number % BLOCK_ROWS * self.width();
         (number / BLOCK_ROWS, start + word)
     }
 
@@ -177,9 +182,9 @@ impl Below {
 
     /// Adds a row without sums.
     fn add_row(&mut self, key: [i64; N_KEY]) {
-        let width = N_KEY + self.n_columns;
         if self.n_rows.is_multiple_of(BLOCK_ROWS) {
-            self.blocks.push(Vec::with_capacity(BLOCK_ROWS * width));
+            self.blocks
+                .push(Vec::with_capacity(BLOCK_ROWS * self.width()));
         }
         if let Some(block) = self.blocks.last_mut() {
             block.extend(key);

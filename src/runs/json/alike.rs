@@ -207,7 +207,7 @@ fn is_plain_ascii(text: &[u8], length: usize) -> bool {
         Some(last) => special | word(last) == 0,
         None => rest
             .iter()
-            .all(|byte| matches!(byte, b' '..=b'~' if !matches!(byte, b'"' | b'\\'))),
+            .all(|byte| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions,
 };
-use datafusion::arrow::compute::{cast, concat, filter, prep_null_mask_filter};
+use datafusion::arrow::compute::{concat, filter, prep_null_mask_filter};
 use datafusion::arrow::datatypes::{DataType, Fields, Schema, SchemaRef};
 use datafusion::common::{DataFusionError, Result};
 use datafusion::parquet::errors::ParquetError;
@@ -349,10 +349,14 @@ fn flat(
     })
 }
 
+/// A column of the crate's reader, which gives texts where bytes are asked for.
 fn other(others: &[ArrayRef], place: usize, kind: &DataType) -> Result<ArrayRef> {
     let array = others.get(place);
     let array = array.ok_or_else(|| damaged("a column was not read"))?;
-    Ok(cast(array, kind)?)
+    Ok(match (array.as_string_view_opt(), kind) {
+        (Some(texts), DataType::BinaryView) => Arc::new(texts.clone().to_binary_view()),
+        _ => Arc::clone(array),
+    })
 }
 
 fn rows(schema: &Arc<Schema>, columns: Vec<ArrayRef>, n: usize) -> Result<RecordBatch> {
