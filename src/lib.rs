@@ -46,6 +46,7 @@
 
 mod answers;
 mod convert;
+mod cpu;
 mod document;
 mod engine;
 mod error;

@@ -21,13 +21,12 @@ use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
-    Case, Expr, ExprFunctionExt, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident,
-    lit,
+    Case, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit,
 };
 
 use crate::request::Window;
 use crate::runs::{Column, functions};
-use crate::tally::{self, TallyColumn, part_udaf, sum_udaf};
+use crate::tally::{self, TallyColumn, count_udaf, part_udaf, sum_udaf};
 use crate::traces::{self, USAGE};
 
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
@@ -80,7 +79,7 @@ pub(crate) const N_ROOTLESS: &str = "n_rootless";
 pub(crate) fn tally(roots: LogicalPlan) -> Result<LogicalPlan> {
     const NUMBER: &str = "@project_number";
     let composite = traces::is_composite();
-    let tallies = measures(&roots, &composite)?;
+    let tallies = measures(&roots, &composite);
     let projects = Numbered::default();
     let number = projects.number(ident(Column::SessionId.name()));
     let project = projects.text(ident(NUMBER));
@@ -112,11 +111,11 @@ pub(crate) fn tally_built(
     window: &Window,
 ) -> Result<LogicalPlan> {
     let traces = traces::built(runs, &built(own_feedback), &traces::More::default())?;
-    let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE))?;
+    let mut tallies = measures(&traces, &ident(traces::IS_COMPOSITE));
     let rootless = ident(traces::HAS_ROOT)
         .is_null()
         .or(!ident(traces::HAS_ROOT));
-    tallies.push(count_where(rootless)?.alias(N_ROOTLESS));
+    tallies.push(count_where(rootless).alias(N_ROOTLESS));
     let mut traces = LogicalPlanBuilder::new(traces);
     if let Some(within) = within(window) {
         traces = traces.filter(within)?;
@@ -136,7 +135,7 @@ fn within(window: &Window) -> Option<Expr> {
 }
 
 /// A tally's columns as aggregates over traces. Those without the column of their own feedback have none.
-fn measures(traces: &LogicalPlan, is_composite: &Expr) -> Result<Vec<Expr>> {
+fn measures(traces: &LogicalPlan, is_composite: &Expr) -> Vec<Expr> {
     let feedback = Column::FeedbackStats.name();
     let feedback = if traces.schema().has_column_with_unqualified_name(feedback) {
         ident(feedback)
@@ -145,7 +144,7 @@ fn measures(traces: &LogicalPlan, is_composite: &Expr) -> Result<Vec<Expr>> {
     };
     let columns = TallyColumn::DOCUMENT.iter();
     columns
-        .map(|column| Ok(measure(*column, is_composite, &feedback)?.alias(column.name())))
+        .map(|column| measure(*column, is_composite, &feedback).alias(column.name()))
         .collect()
 }
 
@@ -219,19 +218,19 @@ pub(crate) fn merge(tallies: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 /// A tally's column as an aggregate over runs.
-fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<Expr> {
+fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Expr {
     let run = |column: Column| ident(column.name());
     let elapsed = |to: Column| functions::elapsed_us(run(Column::StartTime), run(to));
     let sketch = |values: Expr| part_udaf::hdr_sketch().call(vec![values]);
     let sum = |column: Column| sum_udaf::exact_sum().call(vec![run(column)]);
     let completed = run(Column::EndTime).is_not_null();
     let streamed = run(Column::FirstTokenTime).is_not_null();
-    Ok(match column {
-        TallyColumn::NTraces => count(lit(1)),
-        TallyColumn::NErrors => count_where(run(Column::IsError))?,
-        TallyColumn::NCompleted => count_where(completed)?,
-        TallyColumn::NStreamed => count_where(completed.and(streamed))?,
-        TallyColumn::NCompositeUsage => count_where(is_composite.clone())?,
+    match column {
+        TallyColumn::NTraces => count_where(lit(true)),
+        TallyColumn::NErrors => count_where(run(Column::IsError)),
+        TallyColumn::NCompleted => count_where(completed),
+        TallyColumn::NStreamed => count_where(completed.and(streamed)),
+        TallyColumn::NCompositeUsage => count_where(is_composite.clone()),
         TallyColumn::LatencyUs => sketch(elapsed(Column::EndTime)),
         TallyColumn::FirstTokenUs => sketch(elapsed(Column::FirstTokenTime)),
         TallyColumn::TotalTokens => sum(Column::TotalTokens),
@@ -244,7 +243,7 @@ fn measure(column: TallyColumn, is_composite: &Expr, feedback: &Expr) -> Result<
         TallyColumn::TraceTier => max(functions::tier_rank(run(Column::TraceTier))),
         TallyColumn::Feedback => part_udaf::feedback_tally().call(vec![feedback.clone()]),
         column => measure_more(column, false),
-    })
+    }
 }
 
 /// The same of what no document needs. Of values below zero nothing is known. Usage may be that of runs, or
@@ -330,6 +329,6 @@ fn nullif_negative(value: Expr) -> Expr {
     ))
 }
 
-fn count_where(condition: Expr) -> Result<Expr> {
-    count(lit(1)).filter(condition).build()
+fn count_where(condition: Expr) -> Expr {
+    count_udaf::count_true().call(vec![condition])
 }

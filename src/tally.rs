@@ -6,6 +6,7 @@
 //! merging in any order gives the same bytes.
 
 mod bytes;
+pub(crate) mod count_udaf;
 pub mod distinct;
 mod exact;
 pub mod exemplars;
@@ -241,7 +242,7 @@ impl TallyColumn {
 }
 
 /// The aggregate functions of this module, for registration.
-pub(crate) fn functions() -> [Arc<AggregateUDF>; 10] {
+pub(crate) fn functions() -> [Arc<AggregateUDF>; 11] {
     [
         part_udaf::hdr_sketch(),
         part_udaf::hdr_sketch_of_sums(),
@@ -253,6 +254,7 @@ pub(crate) fn functions() -> [Arc<AggregateUDF>; 10] {
         part_udaf::exemplars(),
         part_udaf::exemplars_merge(),
         sum_udaf::exact_sum(),
+        count_udaf::count_true(),
     ]
 }
 

@@ -144,7 +144,7 @@ pub(crate) fn of_rows(runs: LogicalPlan, old_us: i64) -> Result<LogicalPlan> {
     let sought = holds.map(|(kind, holds)| Ok((kind, as_count(holds)?)));
     let sought = sought.into_iter().collect::<Result<Vec<Sought>>>()?;
     let more = [
-        super::count_where(column(Column::IsRoot))?.alias(N_ROOTS),
+        super::count_where(column(Column::IsRoot)).alias(N_ROOTS),
         min(start.clone()).alias(FIRST),
         max(start).alias(LAST),
     ];

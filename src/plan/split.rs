@@ -345,13 +345,13 @@ impl Split<'_> {
                     part_udaf::feedback_merge().call(vec![ident(column.name())])
                 }
                 column if TallyColumn::DOCUMENT.contains(column) => {
-                    measure(*column, &composite, &feedback)?
+                    measure(*column, &composite, &feedback)
                 }
                 column => measure_more(*column, is_summed),
             };
-            Ok(tally.alias(column.name()))
+            tally.alias(column.name())
         });
-        let tallies = tallies.collect::<Result<Vec<_>>>()?;
+        let tallies: Vec<Expr> = tallies.collect();
         plan.aggregate(groups, tallies)?.build().map(Some)
     }
 

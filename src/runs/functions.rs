@@ -35,6 +35,7 @@ use datafusion::logical_expr::{
 };
 use serde_json::value::RawValue;
 
+use crate::cpu::fastest;
 use crate::error::quoted;
 use crate::tally::{TraceTier, money};
 use crate::time;
@@ -496,8 +497,9 @@ impl ScalarUDFImpl for RunFunction {
     }
 }
 
+const WORD_BITS: usize = u64::BITS as usize;
+
 fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
-    const WORD_BITS: usize = u64::BITS as usize;
     let mut any = vec![0; n_rows.div_ceil(WORD_BITS)];
     for column in columns {
         let Some(numbers) = column.as_primitive_opt::<Int64Type>() else {
@@ -507,30 +509,50 @@ fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
         let mut are_there = are_there.as_ref().map(BitChunks::iter_padded);
         for (any, numbers) in any.iter_mut().zip(numbers.values().chunks(WORD_BITS)) {
             let are_there = are_there.as_mut().map_or(Some(u64::MAX), Iterator::next);
-            let are_so = numbers.iter().zip(0..);
-            let are_so = are_so.map(|(number, bit)| u64::from(*number != 0) << bit);
-            *any |= are_so.fold(0, |all, one| all | one) & are_there.unwrap_or(0);
+            let are_so = fastest(
+                #[inline(always)]
+                || word_of(numbers.iter().map(|number| *number != 0)),
+            );
+            *any |= are_so & are_there.unwrap_or(0);
         }
     }
     let any = BooleanBuffer::new(Buffer::from_vec(any), 0, n_rows);
     Ok(BooleanArray::new(any, None))
 }
 
+/// Up to 64 bits, the first one lowest.
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "it is in the midst of loops")]
+fn word_of(bits: impl Iterator<Item = bool>) -> u64 {
+    let bits = bits.zip(0..).map(|(is_set, bit)| u64::from(is_set) << bit);
+    bits.fold(0, |all, one| all | one)
+}
+
 fn tier_ranks(tiers: &StringViewArray) -> Int8Array {
     const NO_RANK: i8 = 0;
     let known = [TraceTier::Shortlived, TraceTier::Longlived].map(|tier| {
         let name = StringViewArray::from(vec![tier.as_str()]);
-        (name.views().first().copied(), tier.rank())
+        (
+            name.views().first().copied().unwrap_or_default(),
+            tier.rank(),
+        )
     });
     // A name is so short that its view is all of it.
     let rank = |view: &u128| {
-        let known = known.iter().find(|(known, _)| *known == Some(*view));
-        known.map_or(NO_RANK, |(_, rank)| *rank)
+        let ranks = known
+            .iter()
+            .map(|(known, rank)| if known == view { *rank } else { NO_RANK });
+        ranks.fold(NO_RANK, i8::max)
     };
     let ranks: Vec<i8> = tiers.views().iter().map(rank).collect();
-    let is_known = BooleanBuffer::collect_bool(ranks.len(), |row| {
-        ranks.get(row).is_some_and(|rank| *rank != NO_RANK)
+    let are_known = ranks.chunks(WORD_BITS).map(|ranks| {
+        fastest(
+            #[inline(always)]
+            || word_of(ranks.iter().map(|rank| *rank != NO_RANK)),
+        )
     });
+    let are_known: Vec<u64> = are_known.collect();
+    let is_known = BooleanBuffer::new(Buffer::from_vec(are_known), 0, ranks.len());
     let nulls = NullBuffer::union(tiers.nulls(), Some(&NullBuffer::new(is_known)));
     Int8Array::new(ranks.into(), nulls)
 }
@@ -844,12 +866,25 @@ fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {
     let starts = starts.as_primitive::<TimestampMicrosecondType>();
     let ends = ends.as_primitive::<TimestampMicrosecondType>();
     let (from, to) = (starts.values(), ends.values());
-    let elapsed = from.iter().zip(to).map(|(from, to)| to.wrapping_sub(*from));
-    let elapsed: Vec<i64> = elapsed.collect();
-    let is_so = BooleanBuffer::collect_bool(elapsed.len(), |row| {
-        let elapsed = to[row].checked_sub(from[row]);
-        elapsed.is_some_and(|us| us >= at_least_us)
-    });
+    let mut elapsed = Vec::with_capacity(from.len());
+    let mut are_so = Vec::with_capacity(from.len().div_ceil(WORD_BITS));
+    for (from, to) in from.chunks(WORD_BITS).zip(to.chunks(WORD_BITS)) {
+        are_so.push(fastest(
+            #[inline(always)]
+            || {
+                let both = from.iter().zip(to);
+                elapsed.extend(both.clone().map(|(from, to)| to.wrapping_sub(*from)));
+                word_of(both.map(|(from, to)| {
+                    let us = to.wrapping_sub(*from);
+                    // Where it passes 64 bits, its sign is neither that of the one nor right.
+                    let is_within = (to ^ from) & (to ^ us) >= 0;
+                    let is_enough = us >= at_least_us;
+                    is_within & is_enough
+                }))
+            },
+        ));
+    }
+    let is_so = BooleanBuffer::new(Buffer::from_vec(are_so), 0, elapsed.len());
     let nulls = NullBuffer::union(starts.nulls(), ends.nulls());
     let nulls = NullBuffer::union(nulls.as_ref(), Some(&NullBuffer::new(is_so)));
     Arc::new(Int64Array::new(elapsed.into(), nulls))

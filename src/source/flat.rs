@@ -22,6 +22,7 @@ mod values;
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 
 use datafusion::arrow::datatypes::{Fields, SchemaRef};
@@ -228,6 +229,7 @@ impl FlatSource {
             projector: projection.make_projector(&given)?,
             given,
             batch_rows: self.batch_rows,
+            window_rows: AtomicUsize::new(0),
         })
     }
 }

@@ -5,6 +5,8 @@
 //! falls off there. Out goes plain decimal text. Sums are the caller's business: an `i64` a value,
 //! an `i128` a sum. Knows no files and no columns; the caller adds these to an error.
 
+use crate::cpu::fastest;
+
 /// Decimal digits of a pico-dollar below one dollar.
 const SCALE: u32 = 12;
 /// Pico-dollars in a dollar.
@@ -57,13 +59,18 @@ pub fn pico_from_f64(v: f64) -> Result<Option<i64>, MoneyError> {
 /// The same of several; `None` where [`pico_from_f64`] must look at each. What it gives where that has none
 /// or fails is not said.
 pub(crate) fn picos_from_f64(values: &[f64]) -> Option<Vec<i64>> {
-    let picos = values.iter().map(|value| near_pico(*value).0);
-    let picos = picos.collect();
-    let are_near = values.iter().map(|value| near_pico(*value).1);
-    // Without an early end, so that several are looked at at a time.
-    are_near
-        .fold(true, |all, is_near| all & is_near)
-        .then_some(picos)
+    fastest(
+        #[inline(always)]
+        || {
+            let picos = values.iter().map(|value| near_pico(*value).0);
+            let picos = picos.collect();
+            let are_near = values.iter().map(|value| near_pico(*value).1);
+            // Without an early end, so that several are looked at at a time.
+            are_near
+                .fold(true, |all, is_near| all & is_near)
+                .then_some(picos)
+        },
+    )
 }
 
 /// The nearest whole number of pico-dollars, and whether the product of doubles leaves no doubt that it is:

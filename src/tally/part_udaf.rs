@@ -29,7 +29,8 @@ use super::distinct::{self, Distinct};
 use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
 use super::sketch::Sketch;
-use super::sum_udaf::{SUM, Single, counting};
+use super::sum_udaf::{SUM, Single, counting, runs};
+use crate::cpu::fastest;
 
 /// `hdr_sketch(Int64) → LargeBinary`: the bytes of the sketch of a group's values, for a DataFusion
 /// session of any kind. Negative values are left out; null where there is none.
@@ -177,6 +178,18 @@ impl Rows<'_> {
         self.counting.is_none_or(|counting| counting.is_valid(row))
     }
 
+    /// Which of them count, 64 at a time.
+    fn words(&self) -> Vec<u64> {
+        let n_words = self.all.len().div_ceil(u64::BITS as usize);
+        match self.counting {
+            None => vec![u64::MAX; n_words],
+            Some(counting) => {
+                let counting = counting.inner().slice(self.all.start, self.all.len());
+                counting.bit_chunks().iter_padded().take(n_words).collect()
+            }
+        }
+    }
+
     /// Those that count.
     fn iter(&self) -> impl Iterator<Item = usize> {
         self.all.clone().filter(|row| self.count(*row))
@@ -277,18 +290,30 @@ impl Feed for Values {
             return Ok(());
         }
         let (values,) = columns;
-        counted.clear();
-        counted.resize(rows.all.len(), 0);
-        let values = values.values().get(rows.all.clone()).unwrap_or_default();
-        let mut n = 0;
-        for (value, row) in values.iter().zip(rows.all.clone()) {
-            if let Some(place) = counted.get_mut(n) {
-                *place = value.cast_unsigned();
-            }
-            n += usize::from((*value >= 0) & rows.count(row));
+        if counted.len() < rows.all.len() {
+            counted.resize(rows.all.len(), 0);
         }
-        counted.truncate(n);
-        part.record_all(counted);
+        let values = values.values().get(rows.all.clone()).unwrap_or_default();
+        let values = values.chunks(u64::BITS as usize);
+        let mut n = 0;
+        for (values, word) in values.zip(rows.words()) {
+            n += fastest(
+                #[inline(always)]
+                || {
+                    let places = counted.get_mut(n..).unwrap_or_default();
+                    let mut n_counted = 0;
+                    for (value, bit) in values.iter().zip(0..) {
+                        if let Some(place) = places.get_mut(n_counted) {
+                            *place = value.cast_unsigned();
+                        }
+                        let counts = word >> bit & 1 == 1;
+                        n_counted += usize::from((*value >= 0) & counts);
+                    }
+                    n_counted
+                },
+            );
+        }
+        part.record_all(counted.get(..n).unwrap_or_default());
         Ok(())
     }
 
@@ -556,15 +581,11 @@ impl<F: Feed> PartGroups<F> {
         let values = columns::<G>(values)?;
         self.parts.resize_with(n_groups, F::Part::default);
         let counting = counting(values.nulls().as_ref(), filter);
-        let mut first = 0;
-        // Rows of one group mostly follow each other.
-        for run in groups.chunk_by(|one, other| one == other) {
+        for (group, all) in runs(groups) {
             let rows = Rows {
-                all: first..first + run.len(),
+                all,
                 counting: counting.as_ref(),
             };
-            first = rows.all.end;
-            let group = run.first().copied().unwrap_or_default();
             self.grow(group, |part| {
                 G::feed_all((part, group), &values, &rows, memory)
             })?;

@@ -3,6 +3,7 @@
 //! `exact_sum` adds 64-bit integers (tokens, pico-dollars) or sums of them into a decimal of 38 digits
 //! without a fraction; null where there is no value.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -18,6 +19,8 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature,
     TypeSignature, Volatility,
 };
+
+use crate::cpu::fastest;
 
 /// The type of a sum.
 pub(crate) const SUM: DataType = DataType::Decimal128(38, 0);
@@ -96,17 +99,12 @@ impl Sums {
         self.sums.resize(n_groups, 0);
         self.has_value.resize(n_groups, false);
         let counting = counting(values.nulls(), filter);
-        let mut first = 0;
-        // Rows of one group mostly follow each other.
-        for run in groups.chunk_by(|one, other| one == other) {
-            let start = first;
-            first += run.len();
-            let (Some(group), Some(values)) = (run.first(), values.values().get(start..first))
-            else {
+        for (group, rows) in runs(groups) {
+            let Some(values) = values.values().get(rows.clone()) else {
                 return internal_err!("more groups than values");
             };
             let (Some(all), Some(has_value)) =
-                (self.sums.get_mut(*group), self.has_value.get_mut(*group))
+                (self.sums.get_mut(group), self.has_value.get_mut(group))
             else {
                 return internal_err!("group {group} of {n_groups}");
             };
@@ -120,13 +118,13 @@ impl Sums {
             };
             let mut values = values.chunks(u64::BITS as usize);
             match &counting {
-                Some(counting) if run.len() == 1 => {
-                    let counts = u64::from(counting.is_valid(start));
+                Some(counting) if rows.len() == 1 => {
+                    let counts = u64::from(counting.is_valid(rows.start));
                     values.try_for_each(|values| add(values, counts))?;
                 }
                 None => values.try_for_each(|values| add(values, u64::MAX))?,
                 Some(counting) => {
-                    let counting = counting.inner().slice(start, run.len());
+                    let counting = counting.inner().slice(rows.start, rows.len());
                     let words = counting.bit_chunks();
                     values
                         .zip(words.iter_padded())
@@ -136,6 +134,36 @@ impl Sums {
         }
         Ok(())
     }
+}
+
+/// The groups of rows, with the rows: those of one group mostly follow each other.
+pub(super) fn runs(groups: &[usize]) -> impl Iterator<Item = (usize, Range<usize>)> {
+    // Mostly there is one group in all of them.
+    let is_one = groups.first().is_some_and(|first| {
+        fastest(
+            #[inline(always)]
+            || {
+                groups
+                    .iter()
+                    .fold(0, |others, group| others | (group ^ first))
+                    == 0
+            },
+        )
+    });
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let rest = groups.get(start..)?;
+        let group = *rest.first()?;
+        let n = if is_one {
+            rest.len()
+        } else {
+            let other = rest.iter().position(|other| *other != group);
+            other.unwrap_or(rest.len())
+        };
+        let rows = start..start + n;
+        start = rows.end;
+        Some((group, rows))
+    })
 }
 
 /// Which rows count: those that have a value and for which a filter holds.
@@ -152,14 +180,22 @@ pub(super) fn counting(
 
 /// The sum of up to 64 integers, of those of which the bit is set.
 fn sum_of_integers(values: &[i64], counting: u64) -> i128 {
-    if counting == u64::MAX {
-        return values.iter().map(|value| i128::from(*value)).sum();
-    }
-    let counted = values.iter().zip(0..).map(|(value, bit)| {
-        let counts = (counting >> bit & 1).cast_signed();
-        i128::from(value & counts.wrapping_neg())
-    });
-    counted.sum()
+    // Moved by 2⁶³ they are not negative, and the sums of their halves stay within 64 bits.
+    const MOVED: u64 = 1 << 63;
+    let (low, high) = fastest(
+        #[inline(always)]
+        || {
+            let counted = values.iter().zip(0..).map(|(value, bit)| {
+                let counts = (counting >> bit & 1).wrapping_neg();
+                (value.cast_unsigned() & counts) ^ MOVED
+            });
+            counted.fold((0, 0), |(low, high), value| {
+                (low + (value & u64::from(u32::MAX)), high + (value >> 32))
+            })
+        },
+    );
+    let n_moved = i128::try_from(values.len()).unwrap_or(i128::MAX);
+    (i128::from(high) << 32) + i128::from(low) - n_moved * i128::from(MOVED)
 }
 
 fn within(sum: Option<i128>) -> Result<i128> {
@@ -279,5 +315,67 @@ impl<G: GroupsAccumulator + Sync + std::fmt::Debug> Accumulator for Single<G> {
 
     fn size(&self) -> usize {
         self.groups.size()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use datafusion::arrow::array::Int64Array;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::tally::count_udaf::Counts;
+
+    fn numbers() -> impl Strategy<Value = i64> {
+        prop_oneof![any::<i64>(), Just(i64::MIN), Just(i64::MAX), -9..9_i64]
+    }
+
+    proptest! {
+        #[test]
+        fn sums_and_counts_are_those_of_the_rows_that_count(
+            // Of long runs, of short ones, of one group alone.
+            runs in proptest::collection::vec((0..4_usize, prop_oneof![1..4_usize, 1..300_usize]), 0..6),
+            numbers in proptest::collection::vec(proptest::option::weighted(0.8, numbers()), 1..97),
+            filter in proptest::option::of(proptest::collection::vec(proptest::option::of(any::<bool>()), 1..83)),
+        ) {
+            let groups: Vec<usize> = runs.iter().flat_map(|(group, n)| vec![*group; *n]).collect();
+            let numbers: Int64Array = numbers.iter().cycle().take(groups.len()).copied().collect();
+            let holds: BooleanArray = numbers.iter().map(|number| number.map(|number| number % 3 == 0)).collect();
+            let filter: Option<BooleanArray> =
+                filter.map(|filter| filter.iter().cycle().take(groups.len()).copied().collect());
+            let mut expected = [(None, 0_i64); 4];
+            for (row, group) in groups.iter().enumerate() {
+                if filter.as_ref().is_some_and(|filter| filter.is_null(row) || !filter.value(row)) {
+                    continue;
+                }
+                let (sum, count) = &mut expected[*group];
+                if numbers.is_valid(row) {
+                    *sum = Some(sum.unwrap_or(0) + i128::from(numbers.value(row)));
+                    *count += i64::from(numbers.value(row) % 3 == 0);
+                }
+            }
+            let numbers: [ArrayRef; 1] = [Arc::new(numbers)];
+            let holds: [ArrayRef; 1] = [Arc::new(holds)];
+            let (mut sums, mut counts) = (Sums::default(), Counts::default());
+            sums.update_batch(&numbers, &groups, filter.as_ref(), 4).unwrap();
+            counts.update_batch(&holds, &groups, filter.as_ref(), 4).unwrap();
+            // Row by row, and merged.
+            let (mut merged_sums, mut merged_counts) = (Sums::default(), Counts::default());
+            let states = sums.convert_to_state(&numbers, filter.as_ref()).unwrap();
+            merged_sums.merge_batch(&states, &groups, 4).unwrap();
+            let states = counts.convert_to_state(&holds, filter.as_ref()).unwrap();
+            merged_counts.merge_batch(&states, &groups, 4).unwrap();
+            for mut sums in [sums, merged_sums] {
+                let found = sums.evaluate(EmitTo::All).unwrap();
+                let found: Vec<_> = found.as_primitive::<Decimal128Type>().iter().collect();
+                prop_assert_eq!(found, expected.map(|(sum, _)| sum).to_vec());
+            }
+            for mut counts in [counts, merged_counts] {
+                let found = counts.evaluate(EmitTo::All).unwrap();
+                let found: Vec<_> = found.as_primitive::<Int64Type>().iter().flatten().collect();
+                prop_assert_eq!(found, expected.map(|(_, count)| count).to_vec());
+            }
+        }
     }
 }

@@ -13,6 +13,8 @@ use std::path::Path;
 const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Instants as text: plain arithmetic.
     ("time", &[]),
+    // How loops are compiled.
+    ("cpu", &[]),
     // Values of a filter are exact costs and times.
     ("filter", &["tally::money", "time"]),
     // Moments are read and shown; percentiles are asked for.
@@ -20,13 +22,13 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // The kinds of error contain those of the filter and the side files.
     ("error", &["filter", "source::projects"]),
     // Costs become pico-dollars, tiers their ranks and texts times while runs are read.
-    ("runs", &["tally::TraceTier", "tally::money", "time"]),
+    ("runs", &["cpu", "tally::TraceTier", "tally::money", "time"]),
     // Runs grouped to traces; sums are the tally's checked ones.
     ("traces", &["runs", "tally"]),
     // Feedback records and trace tiers are plain data of the tally.
-    ("source", &["request", "runs", "tally", "time"]),
+    ("source", &["cpu", "request", "runs", "tally", "time"]),
     // The mergeable aggregate knows nothing of where runs come from.
-    ("tally", &[]),
+    ("tally", &["cpu"]),
     // Values in, values out; it sees no files.
     ("plan", &["filter", "request", "runs", "tally", "traces"]),
     // The one place where plans meet files.

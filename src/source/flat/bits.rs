@@ -2,6 +2,8 @@
 
 use datafusion::arrow::buffer::{BooleanBuffer, Buffer};
 
+use crate::cpu::fastest;
+
 const WORD_BITS: usize = 64;
 
 /// Bits, packed.
@@ -19,8 +21,13 @@ impl Bits {
 
     /// How many of them are set.
     pub(super) fn n_set(&self) -> usize {
-        let ones = self.words.iter().map(|word| word.count_ones() as usize);
-        ones.sum()
+        fastest(
+            #[inline(always)]
+            || {
+                let ones = self.words.iter().map(|word| word.count_ones() as usize);
+                ones.sum()
+            },
+        )
     }
 
     /// Whether one is set; no bit is beyond the last.
@@ -47,7 +54,7 @@ impl Bits {
     /// have none set.
     pub(super) fn push_packed(&mut self, bytes: &[u8], mut at: usize, mut n: usize) {
         while n > 0 {
-            let some = n.min(WORD_BITS - 8);
+            let some = n.min(WORD_BITS - at % 8);
             self.push_word(word_at(bytes, at / 8) >> (at % 8), some);
             at += some;
             n -= some;
@@ -112,12 +119,7 @@ impl Bits {
     }
 
     /// The same of the bits at some places alone, and these bits themselves.
-    pub(super) fn choose(
-        &self,
-        places: impl Iterator<Item = usize> + Clone,
-        ranks: &mut Vec<u32>,
-        chosen: &mut Self,
-    ) {
+    pub(super) fn choose(&self, places: &[u32], ranks: &mut Vec<u32>, chosen: &mut Self) {
         let mut n_before = 0;
         let words = self.words.iter().map(|word| {
             let before = n_before;
@@ -125,14 +127,24 @@ impl Bits {
             (*word, before)
         });
         let words: Vec<(u64, u32)> = words.collect();
-        let word_of = |place: usize| words.get(place / WORD_BITS).copied().unwrap_or_default();
         ranks.clear();
-        ranks.extend(places.clone().map(|place| {
-            let (word, before) = word_of(place);
-            before + (word & !(u64::MAX << (place % WORD_BITS))).count_ones()
-        }));
         chosen.clear();
-        chosen.extend(places.map(|place| word_of(place).0 >> (place % WORD_BITS) & 1 == 1));
+        fastest(
+            #[inline(always)]
+            || {
+                for places in places.chunks(WORD_BITS) {
+                    let mut bits = 0;
+                    ranks.extend(places.iter().enumerate().map(|(at, place)| {
+                        let word = words.get(*place as usize / WORD_BITS);
+                        let (word, before) = word.copied().unwrap_or_default();
+                        let bit = *place as usize % WORD_BITS;
+                        bits |= (word >> bit & 1) << at;
+                        before + (word & !(u64::MAX << bit)).count_ones()
+                    }));
+                    chosen.push_word(bits, places.len());
+                }
+            },
+        );
     }
 
     /// The bits as arrow has them.
@@ -189,7 +201,8 @@ mod tests {
             bits.ranks(&mut ranks);
             prop_assert_eq!(ranks.len(), expected.len());
             let (mut some_ranks, mut some) = (vec![7], Bits::default());
-            bits.choose((0..expected.len()).step_by(step), &mut some_ranks, &mut some);
+            let places: Vec<u32> = (0..).step_by(step).take(expected.len().div_ceil(step)).collect();
+            bits.choose(&places, &mut some_ranks, &mut some);
             prop_assert!(ranks.iter().step_by(step).eq(&some_ranks));
             let some: Vec<bool> = some.into_buffer().iter().collect();
             prop_assert!(expected.iter().step_by(step).eq(&some));

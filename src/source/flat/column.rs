@@ -83,7 +83,6 @@ impl Found {
                 (rows, before) => *before = rows.map(<[u32]>::to_vec),
             }
             if let Some(rows) = rows {
-                let rows = rows.iter().map(|row| *row as usize);
                 step.choose(rows, &mut self.places, &mut self.are_there);
             } else {
                 step.ranks(&mut self.places);
@@ -256,6 +255,10 @@ impl FlatColumn {
         decompressor: &mut Decompressor,
         found: &mut Found,
     ) -> Result<()> {
+        self.values.reserve(match wanted {
+            Wanted::All => n,
+            Wanted::Rows(rows) => rows.len(),
+        });
         let mut done = 0;
         let mut rest = wanted;
         let mut in_step = Vec::new();

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions,
@@ -40,6 +41,8 @@ pub(super) struct Reading {
     pub(super) given: SchemaRef,
     /// Rows at once.
     pub(super) batch_rows: usize,
+    /// The rows that were last looked at together in a row group: the next one is likely to be alike.
+    pub(super) window_rows: AtomicUsize,
 }
 
 #[derive(Debug)]
@@ -170,6 +173,10 @@ impl Group {
             None => fitting_rows.min(WINDOW_BATCHES * batch_rows),
             Some(_) => window_rows,
         };
+        let window_rows = match reading.window_rows.load(Ordering::Relaxed) {
+            0 => window_rows,
+            before => before.min(window_rows_max),
+        };
         Ok(Self {
             reading,
             columns,
@@ -277,6 +284,8 @@ impl Group {
         } else if n_wanted > self.reading.batch_rows {
             self.window_rows = self.window_rows.div_ceil(2);
         }
+        let before = &self.reading.window_rows;
+        before.store(self.window_rows, Ordering::Relaxed);
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use super::Result;
 use super::bits::{Bits, word_at};
+use crate::cpu::fastest;
 use crate::source::thrift;
 
 const ENDS_EARLY: &str = "a page's values end early";
@@ -21,19 +22,16 @@ pub(super) struct Runs {
     rest: Range<usize>,
     width: u8,
     run: Run,
+    /// Numbers of the run that are not read yet.
+    n_left: usize,
 }
 
+/// The numbers of a run.
 #[derive(Debug, Clone, Copy)]
 enum Run {
-    Same {
-        value: u32,
-        n: usize,
-    },
+    Same(u32),
     /// From a bit of the page on.
-    Packed {
-        at: usize,
-        n: usize,
-    },
+    Packed(usize),
 }
 
 impl Runs {
@@ -45,16 +43,20 @@ impl Runs {
         Ok(Self {
             rest: part,
             width,
-            run: Run::Same { value: 0, n: 0 },
+            run: Run::Same(0),
+            n_left: 0,
         })
     }
 
     /// Adds the next `n` numbers.
     pub(super) fn read(&mut self, page: &[u8], n: usize, numbers: &mut Vec<u32>) -> Result<()> {
         let width = self.width;
-        self.each(page, n, |run| match run {
-            Run::Same { value, n } => numbers.extend(std::iter::repeat_n(value, n)),
-            Run::Packed { at, n } => unpack(page, at, width, n, numbers),
+        self.each(page, n, |run, n| match run {
+            Run::Same(value) => numbers.extend(std::iter::repeat_n(value, n)),
+            Run::Packed(at) => fastest(
+                #[inline(always)]
+                || numbers.extend((0..n).map(number_from(page, at, width))),
+            ),
         })
     }
 
@@ -69,17 +71,19 @@ impl Runs {
         let width = self.width;
         let mut rest = places;
         let mut first = 0;
-        self.each(page, n, |run| {
-            let (Run::Same { n, .. } | Run::Packed { n, .. }) = run;
+        self.each(page, n, |run, n| {
             let end = first + n;
-            let n_here = rest.partition_point(|place| (*place as usize) < end);
+            let n_here = n_below(rest, end, n);
             let (here, others) = rest.split_at(n_here);
             match run {
-                Run::Same { value, .. } => numbers.extend(std::iter::repeat_n(value, n_here)),
-                Run::Packed { at, .. } => {
-                    let number = number_from(page, at, width);
-                    numbers.extend(here.iter().map(|place| number(*place as usize - first)));
-                }
+                Run::Same(value) => numbers.extend(std::iter::repeat_n(value, n_here)),
+                Run::Packed(at) => fastest(
+                    #[inline(always)]
+                    || {
+                        let number = number_from(page, at, width);
+                        numbers.extend(here.iter().map(|place| number(*place as usize - first)));
+                    },
+                ),
             }
             rest = others;
             first = end;
@@ -88,45 +92,30 @@ impl Runs {
 
     /// Adds the next `n` numbers, which are bits.
     pub(super) fn read_bits(&mut self, page: &[u8], n: usize, bits: &mut Bits) -> Result<()> {
-        self.each(page, n, |run| match run {
-            Run::Same { value, n } => bits.push_same(value != 0, n),
-            Run::Packed { at, n } => bits.push_packed(page, at, n),
+        self.each(page, n, |run, n| match run {
+            Run::Same(value) => bits.push_same(value != 0, n),
+            Run::Packed(at) => bits.push_packed(page, at, n),
         })
     }
 
     /// Passes over the next `n` numbers.
     pub(super) fn skip(&mut self, page: &[u8], n: usize) -> Result<()> {
-        self.each(page, n, |_| {})
+        self.each(page, n, |_, _| {})
     }
 
-    /// Hands over the runs, and parts of them, that make up the next `n` numbers.
-    fn each(&mut self, page: &[u8], mut n: usize, mut take: impl FnMut(Run)) -> Result<()> {
+    /// Hands over the runs, and parts of them, with how many numbers each has, that make up the next `n` numbers.
+    fn each(&mut self, page: &[u8], mut n: usize, mut take: impl FnMut(Run, usize)) -> Result<()> {
         while n > 0 {
-            let n_there = match &mut self.run {
-                Run::Same { n: 0, .. } | Run::Packed { n: 0, .. } => {
-                    self.next_run(page)?;
-                    continue;
-                }
-                Run::Same { value, n: n_left } => {
-                    let n_there = n.min(*n_left);
-                    take(Run::Same {
-                        value: *value,
-                        n: n_there,
-                    });
-                    *n_left -= n_there;
-                    n_there
-                }
-                Run::Packed { at, n: n_left } => {
-                    let n_there = n.min(*n_left);
-                    take(Run::Packed {
-                        at: *at,
-                        n: n_there,
-                    });
-                    *at += n_there * usize::from(self.width);
-                    *n_left -= n_there;
-                    n_there
-                }
-            };
+            let n_there = n.min(self.n_left);
+            if n_there == 0 {
+                self.next_run(page)?;
+                continue;
+            }
+            take(self.run, n_there);
+            self.n_left -= n_there;
+            if let Run::Packed(at) = &mut self.run {
+                *at += n_there * usize::from(self.width);
+            }
             n -= n_there;
         }
         Ok(())
@@ -140,7 +129,7 @@ impl Runs {
             let bytes = take(page, &mut self.rest, n_bytes)?;
             let value = bytes.iter().rev();
             let value = value.fold(0, |value, byte| value << 8 | u32::from(*byte));
-            self.run = Run::Same { value, n };
+            (self.run, self.n_left) = (Run::Same(value), n);
             return Ok(());
         }
         // Eights of numbers; of the last some may be missing.
@@ -156,15 +145,19 @@ impl Runs {
         }
         let n_bytes = (n * width).div_ceil(8).min(self.rest.len());
         self.rest.start += n_bytes;
-        self.run = Run::Packed { at, n };
+        (self.run, self.n_left) = (Run::Packed(at), n);
         Ok(())
     }
 }
 
-/// Adds numbers of `width` bits, from a bit of a page on.
-fn unpack(page: &[u8], at: usize, width: u8, n: usize, numbers: &mut Vec<u32>) {
-    let number = number_from(page, at, width);
-    numbers.extend((0..n).map(number));
+/// How many of some places that do not fall are below a limit, of which `n` at most are likely to be.
+fn n_below(places: &[u32], limit: usize, mut n: usize) -> usize {
+    let is_below = |place: &u32| (*place as usize) < limit;
+    while places.get(n).is_some_and(is_below) {
+        n *= 2;
+    }
+    let first = places.get(..n).unwrap_or(places);
+    first.partition_point(is_below)
 }
 
 /// The number at each place among those of `width` bits, which is 31 at most, from a bit of a page on.
@@ -229,6 +222,7 @@ impl Differences {
     }
 
     /// Hands over the next `n` numbers.
+    #[inline]
     pub(super) fn each(&mut self, page: &[u8], n: usize, mut take: impl FnMut(i64)) -> Result<()> {
         for _ in 0..n {
             self.n_left = self.n_left.checked_sub(1).ok_or(ENDS_EARLY)?;

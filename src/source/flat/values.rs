@@ -18,6 +18,7 @@ use datafusion::arrow::datatypes::{
 use super::Result;
 use super::bits::Bits;
 use super::packed::{Differences, Runs};
+use crate::cpu::fastest;
 
 const ENDS_EARLY: &str = "a page's values end early";
 const NOT_UTF8: &str = "a text is not UTF-8";
@@ -86,6 +87,20 @@ impl Values {
     /// Takes a dictionary's values, which are `n`.
     pub(super) fn set_dictionary(&mut self, page: &[u8], n: usize) -> Result<()> {
         each!(self, values => values.set_dictionary(page, n))
+    }
+
+    /// Makes room for `n` values more.
+    pub(super) fn reserve(&mut self, n: usize) {
+        match self {
+            Self::I32(numbers) => numbers.gathered.reserve(n),
+            Self::I64(numbers) => numbers.gathered.reserve(n),
+            Self::F32(numbers) => numbers.gathered.reserve(n),
+            Self::F64(numbers) => numbers.gathered.reserve(n),
+            Self::Bytes(bytes) => bytes.gathered.reserve(n * bytes.width),
+            Self::Text(texts) => texts.places.reserve(n),
+            Self::Binary(texts) => texts.places.reserve(n),
+            Self::Bools(_) => {}
+        }
     }
 
     /// Adds those of the next `n` values that are wanted.
@@ -200,7 +215,10 @@ fn places(
         }
     }
     let added = places.get(n_before..).unwrap_or_default();
-    let greatest = added.iter().fold(0, |most, place| most.max(*place));
+    let greatest = fastest(
+        #[inline(always)]
+        || added.iter().fold(0, |most, place| most.max(*place)),
+    );
     if !added.is_empty() && greatest as usize >= n_there {
         return Err(
             format!("a page speaks of more than the {n_there} values of its dictionary").into(),
@@ -215,7 +233,10 @@ fn gather<T: Copy + Default>(values: &[T], wanted: Places<'_>, into: &mut Vec<T>
         Places::All(n) => into.extend_from_slice(values.get(..n).unwrap_or_default()),
         Places::Some { places, .. } => {
             let value = |place: &u32| values.get(*place as usize).copied().unwrap_or_default();
-            into.extend(places.iter().map(value));
+            fastest(
+                #[inline(always)]
+                || into.extend(places.iter().map(value)),
+            );
         }
     }
 }
@@ -318,18 +339,23 @@ impl<T: Stores> Numbers<T> {
                 let which = (self.dictionary.len(), wanted);
                 self.places.clear();
                 places(page, runs, n, which, &mut self.places)?;
-                let number = |place: &u32| {
-                    let number = self.dictionary.get(*place as usize);
-                    number.copied().unwrap_or_default()
+                let places = Places::Some {
+                    places: &self.places,
+                    are_there: None,
                 };
-                self.gathered.extend(self.places.iter().map(number));
+                gather(&self.dictionary, places, &mut self.gathered);
             }
             Stored::Differences(differences) => {
                 self.read.clear();
                 let numbers = &mut self.read;
-                differences.each(page, n, |number| {
-                    numbers.extend(T::of_difference(number));
-                })?;
+                fastest(
+                    #[inline(always)]
+                    || {
+                        differences.each(page, n, |number| {
+                            numbers.extend(T::of_difference(number));
+                        })
+                    },
+                )?;
                 gather(&self.read, wanted, &mut self.gathered);
             }
             other => return Err(unexpected(other)),
@@ -339,9 +365,7 @@ impl<T: Stores> Numbers<T> {
 
     #[expect(clippy::unnecessary_wraps, reason = "others may fail")]
     fn finish(&mut self, nulls: Option<NullBuffer>) -> Result<ArrayRef> {
-        // The next ones may be a few more.
-        let capacity = self.gathered.len() + self.gathered.len() / 8;
-        let gathered = std::mem::replace(&mut self.gathered, Vec::with_capacity(capacity));
+        let gathered = std::mem::take(&mut self.gathered);
         Ok(Arc::new(PrimitiveArray::<T>::new(gathered.into(), nulls)))
     }
 }

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::mem;
 
 use super::bucket::{BUCKET_MAX, bucket_middle, bucket_of};
+use crate::cpu::fastest;
 
 /// A histogram becomes dense where it has this many values for each bucket from its smallest to
 /// its largest value: then at most two bytes a value. A sparse one so has less than 2 · 56 320
@@ -75,14 +76,27 @@ impl Hdr {
         }
         let mut n_counted = 0;
         if let Bins::Dense(dense) = &mut self.bins {
-            let counted = values.iter();
-            let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
-            n_counted = counted.count();
+            n_counted = fastest(
+                #[inline(always)]
+                || {
+                    let counted = values.iter();
+                    let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
+                    counted.count()
+                },
+            );
         }
         let (counted, others) = values.split_at(n_counted);
         self.count += counted.len() as u64;
-        self.min = counted.iter().fold(self.min, |min, value| min.min(*value));
-        self.max = counted.iter().fold(self.max, |max, value| max.max(*value));
+        (self.min, self.max) = fastest(
+            #[inline(always)]
+            || {
+                counted
+                    .iter()
+                    .fold((self.min, self.max), |(min, max), value| {
+                        (min.min(*value), max.max(*value))
+                    })
+            },
+        );
         let Some((next, others)) = others.split_first() else {
             return others;
         };
