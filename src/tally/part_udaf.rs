@@ -13,9 +13,9 @@ use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, BooleanArray, Decimal128Array, Int64Array, LargeBinaryArray,
-    LargeBinaryBuilder, StringViewArray,
+    NullBufferBuilder, StringViewArray,
 };
-use datafusion::arrow::buffer::NullBuffer;
+use datafusion::arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{
     DataFusionError, HashMap, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
@@ -612,17 +612,16 @@ impl<F: Feed> PartGroups<F> {
         F::settle(&mut memory, |group, add| self.grow(group, add))?;
         self.memory = memory;
         let parts = emit_to.take_needed(&mut self.parts);
-        let mut builder = LargeBinaryBuilder::with_capacity(parts.len(), 0);
-        let mut bytes = Vec::new();
+        let heap_size: usize = parts.iter().map(Part::heap_size).sum();
+        self.heap_size -= heap_size;
+        let mut strings = Strings::with_capacity(parts.len(), heap_size / HEAP_A_BYTE);
         for part in parts {
-            self.heap_size -= part.heap_size();
-            bytes.clear();
             if !part.is_empty() {
-                part.write_to(&mut bytes);
+                part.write_to(&mut strings.bytes);
             }
-            append(&mut builder, &bytes);
+            strings.end();
         }
-        Ok(Arc::new(builder.finish()))
+        strings.finish()
     }
 }
 
@@ -670,21 +669,19 @@ impl<F: Feed> GroupsAccumulator for PartGroups<F> {
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         let values = columns::<F>(values)?;
-        let mut builder = LargeBinaryBuilder::with_capacity(values.n_rows(), 8 * values.n_rows());
+        let mut strings = Strings::with_capacity(values.n_rows(), 8 * values.n_rows());
         let counting = counting(values.nulls().as_ref(), opt_filter);
         let rows = Rows {
             all: 0..values.n_rows(),
             counting: counting.as_ref(),
         };
-        let mut bytes = Vec::new();
         for row in rows.all.clone() {
-            bytes.clear();
             if rows.count(row) {
-                F::write_single(&values, row, &mut bytes)?;
+                F::write_single(&values, row, &mut strings.bytes)?;
             }
-            append(&mut builder, &bytes);
+            strings.end();
         }
-        Ok(vec![Arc::new(builder.finish())])
+        Ok(vec![strings.finish()?])
     }
 
     fn size(&self) -> usize {
@@ -697,11 +694,39 @@ fn columns<F: Feed>(values: &[ArrayRef]) -> Result<F::Columns> {
         .ok_or_else(|| internal_datafusion_err!("{} takes {:?}", F::NAME, F::INPUTS))
 }
 
-fn append(builder: &mut LargeBinaryBuilder, bytes: &[u8]) {
-    if bytes.is_empty() {
-        builder.append_null();
-    } else {
-        builder.append_value(bytes);
+/// A part in memory takes about so many times its bytes.
+const HEAP_A_BYTE: usize = 3;
+
+/// Byte strings of groups, written one after another; an empty one is a null.
+struct Strings {
+    bytes: Vec<u8>,
+    ends: Vec<i64>,
+    are_there: NullBufferBuilder,
+}
+
+impl Strings {
+    fn with_capacity(n: usize, n_bytes: usize) -> Self {
+        let mut ends = Vec::with_capacity(n + 1);
+        ends.push(0);
+        Self {
+            bytes: Vec::with_capacity(n_bytes),
+            ends,
+            are_there: NullBufferBuilder::new(n),
+        }
+    }
+
+    /// What was written since the last end is a string.
+    fn end(&mut self) {
+        let end = i64::try_from(self.bytes.len()).unwrap_or(i64::MAX);
+        self.are_there.append(self.ends.last() != Some(&end));
+        self.ends.push(end);
+    }
+
+    fn finish(mut self) -> Result<ArrayRef> {
+        let ends = OffsetBuffer::new(self.ends.into());
+        let nulls = self.are_there.finish();
+        let strings = LargeBinaryArray::try_new(ends, Buffer::from_vec(self.bytes), nulls);
+        Ok(Arc::new(strings?))
     }
 }
 

@@ -150,6 +150,9 @@ impl Runs {
     }
 }
 
+/// Of so few numbers each is looked at.
+const FEW: usize = 32;
+
 /// How many of some places that do not fall are below a limit, of which `n` at most are likely to be.
 fn n_below(places: &[u32], limit: usize, mut n: usize) -> usize {
     let is_below = |place: &u32| (*place as usize) < limit;
@@ -157,6 +160,9 @@ fn n_below(places: &[u32], limit: usize, mut n: usize) -> usize {
         n *= 2;
     }
     let first = places.get(..n).unwrap_or(places);
+    if n <= FEW {
+        return first.iter().filter(|place| is_below(place)).count();
+    }
     first.partition_point(is_below)
 }
 

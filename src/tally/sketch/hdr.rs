@@ -19,6 +19,9 @@ const DENSE_FROM: u64 = 2;
 const DENSE_UNTIL: u64 = 1;
 /// The least number of values that wait to be sorted into a sparse histogram.
 const PENDING_MIN: usize = 64;
+/// What waits is counted in, not sorted, where no more buckets than this lie between the first and the last
+/// for each that may be counted.
+const SPAN_A_BIN: usize = 8;
 /// Beyond that so many wait for each bucket, which bounds the work for each value; they take two bytes each.
 const PENDING_PER_BIN: usize = 4;
 /// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
@@ -296,10 +299,63 @@ impl Sparse {
     /// Sorts in what waits.
     fn settle(&mut self) {
         let mut pending = mem::take(&mut self.pending);
-        sort(&mut pending);
-        self.add(runs_of(&pending));
+        if !self.count_in(&pending) {
+            sort(&mut pending);
+            self.add(runs_of(&pending));
+        }
         pending.clear();
         self.pending = pending;
+    }
+
+    /// Counts in what waits, by a count for every bucket from the first to the last, where these are not too
+    /// many.
+    fn count_in(&mut self, pending: &[u16]) -> bool {
+        let (first, last) = fastest(
+            #[inline(always)]
+            || {
+                let ends = (u16::MAX, u16::MIN);
+                let buckets = pending.iter();
+                buckets.fold(ends, |(first, last), bucket| {
+                    (first.min(*bucket), last.max(*bucket))
+                })
+            },
+        );
+        let first = self.buckets.first().map_or(first, |own| first.min(*own));
+        let last = self.buckets.last().map_or(last, |own| last.max(*own));
+        let n_buckets = usize::from(last.saturating_sub(first)) + 1;
+        let n_bins_max = self.buckets.len() + pending.len();
+        if n_buckets > SPAN_A_BIN * n_bins_max {
+            return false;
+        }
+        let mut all = vec![0_u32; n_buckets];
+        let mut count = |bucket: u16, n: u32| {
+            if let Some(count) = all.get_mut(usize::from(bucket - first)) {
+                *count = count.saturating_add(n);
+            }
+        };
+        for (bucket, n) in self.buckets.iter().zip(&self.counts) {
+            count(*bucket, *n);
+        }
+        for bucket in pending {
+            count(*bucket, 1);
+        }
+        // Each takes the next place, which it keeps if it is not empty.
+        self.buckets.resize(n_bins_max, 0);
+        self.counts.resize(n_bins_max, 0);
+        let mut n_bins = 0;
+        for (bucket, n) in (first..=last).zip(all) {
+            if let (Some(place), Some(count)) =
+                (self.buckets.get_mut(n_bins), self.counts.get_mut(n_bins))
+            {
+                *place = bucket;
+                *count = n;
+            }
+            n_bins += usize::from(n > 0);
+        }
+        self.buckets.truncate(n_bins);
+        self.counts.truncate(n_bins);
+        self.shrink_to_fit();
+        true
     }
 
     fn merge(&mut self, other: &Self) {
@@ -313,7 +369,15 @@ impl Sparse {
 
     /// Adds bins in rising order.
     fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
-        let n_bins = self.buckets.len() + more.size_hint().0;
+        let n_more = more.size_hint().0;
+        if self.buckets.is_empty() {
+            self.buckets.reserve_exact(n_more);
+            self.counts.reserve_exact(n_more);
+            more.for_each(|(bucket, n)| self.push(bucket, n));
+            self.shrink_to_fit();
+            return;
+        }
+        let n_bins = self.buckets.len() + n_more;
         let mut merged = Self {
             buckets: Vec::with_capacity(n_bins),
             counts: Vec::with_capacity(n_bins),
@@ -338,9 +402,13 @@ impl Sparse {
         });
         let rest = next.into_iter().chain(own);
         rest.for_each(|(bucket, n)| merged.push(bucket, n));
-        merged.buckets.shrink_to_fit();
-        merged.counts.shrink_to_fit();
+        merged.shrink_to_fit();
         *self = merged;
+    }
+
+    fn shrink_to_fit(&mut self) {
+        self.buckets.shrink_to_fit();
+        self.counts.shrink_to_fit();
     }
 
     fn push(&mut self, bucket: u16, n: u64) {
