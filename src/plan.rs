@@ -23,6 +23,7 @@ use datafusion::functions_aggregate::expr_fn::{count, max, min};
 use datafusion::logical_expr::{
     Case, Expr, JoinType, LogicalPlan, LogicalPlanBuilder, ScalarUDF, cast, ident, lit,
 };
+use uuid::Uuid;
 
 use crate::request::Window;
 use crate::runs::{Column, functions};
@@ -75,21 +76,31 @@ pub(crate) const FEEDBACK_RUN: &str = "feedback_run_id";
 /// [`tally_built`].
 pub(crate) const N_ROOTLESS: &str = "n_rootless";
 
-/// Root runs → one tally a project.
-pub(crate) fn tally(roots: LogicalPlan) -> Result<LogicalPlan> {
+/// Root runs → one tally a project; where all are of one, nothing needs to be grouped.
+pub(crate) fn tally(roots: LogicalPlan, only: Option<Uuid>) -> Result<LogicalPlan> {
     const NUMBER: &str = "@project_number";
     let composite = traces::is_composite();
     let tallies = measures(&roots, &composite);
+    let columns = TallyColumn::DOCUMENT.iter();
+    let columns = columns.map(|column| ident(column.name()));
+    if let Some(project) = only {
+        let project = ScalarValue::Utf8View(Some(project.to_string()));
+        let project = Expr::Literal(project, None).alias(Column::SessionId.name());
+        let n_traces = ident(TallyColumn::NTraces.name());
+        return LogicalPlanBuilder::new(roots)
+            .aggregate(Vec::<Expr>::new(), tallies)?
+            // A project without a run is none of those that are found.
+            .filter(n_traces.gt(lit(0_i64)))?
+            .project(std::iter::once(project).chain(columns))?
+            .build();
+    }
     let projects = Numbered::default();
     let number = projects.number(ident(Column::SessionId.name()));
     let project = projects.text(ident(NUMBER));
-    let columns = TallyColumn::DOCUMENT.iter();
+    let project = project.alias(Column::SessionId.name());
     LogicalPlanBuilder::new(roots)
         .aggregate([number.alias(NUMBER)], tallies)?
-        .project(
-            std::iter::once(project.alias(Column::SessionId.name()))
-                .chain(columns.map(|column| ident(column.name()))),
-        )?
+        .project(std::iter::once(project).chain(columns))?
         .build()
 }
 

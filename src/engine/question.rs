@@ -657,7 +657,10 @@ impl Question<'_> {
         let (filters, roots) = (self.filters.clone(), self.roots.clone());
         let columns = plan::tallied(own_feedback);
         self.step(
-            |files| plan::tally(filters.roots(files, &columns, &roots)?).map(Some),
+            |files| {
+                let only = files.only_project(&roots);
+                plan::tally(filters.roots(files, &columns, &roots)?, only).map(Some)
+            },
             |_, tallies, batch| {
                 by_project(tallies, batch, Tally::from_row, |sum, more| {
                     sum.merge(&more)

@@ -193,27 +193,29 @@ fn every(unit: &str, zone: &str, week_start: &str) -> Result<Every> {
 /// Moments are mostly of spans that were met before, which are kept, in order.
 fn buckets(times: &ArrayRef, every: &Every) -> Result<ArrayRef> {
     let mut met: Vec<(i64, i64)> = Vec::new();
-    let mut last = 0;
+    let (mut start, mut end) = (0, 0);
     let times = times.as_primitive::<TimestampMicrosecondType>();
-    let mut starts = TimestampMicrosecondArray::builder(times.len());
-    for us in times {
-        let Some(us) = us else {
-            starts.append_null();
-            continue;
-        };
-        let holds = |(start, end): &(i64, i64)| (*start..*end).contains(&us);
-        if !met.get(last).is_some_and(holds) {
-            let after = met.partition_point(|(start, _)| *start <= us);
-            last = after.saturating_sub(1);
-            if !met.get(last).is_some_and(holds) {
-                let span = every.bucket(us).ok_or_else(|| unknown_time(us))?;
-                met.insert(after, span);
-                last = after;
-            }
+    let mut starts = Vec::with_capacity(times.len());
+    for (row, us) in times.values().iter().enumerate() {
+        if !(start..end).contains(us) && times.is_valid(row) {
+            let after = met.partition_point(|(start, _)| start <= us);
+            let before = after.checked_sub(1).and_then(|last| met.get(last));
+            (start, end) = match before {
+                Some((start, end)) if us < end => (*start, *end),
+                _ => {
+                    let span = every.bucket(*us).ok_or_else(|| unknown_time(*us))?;
+                    met.insert(after, span);
+                    span
+                }
+            };
         }
-        starts.append_option(met.get(last).map(|(start, _)| *start));
+        starts.push(start);
     }
-    Ok(Arc::new(starts.finish()))
+    let nulls = times.nulls().cloned();
+    Ok(Arc::new(TimestampMicrosecondArray::new(
+        starts.into(),
+        nulls,
+    )))
 }
 
 fn unknown_time(us: i64) -> DataFusionError {

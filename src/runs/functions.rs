@@ -524,8 +524,8 @@ fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
 #[inline(always)]
 #[expect(clippy::inline_always, reason = "it is in the midst of loops")]
 fn word_of(bits: impl Iterator<Item = bool>) -> u64 {
-    let bits = bits.zip(0..).map(|(is_set, bit)| u64::from(is_set) << bit);
-    bits.fold(0, |all, one| all | one)
+    let bits = bits.enumerate();
+    bits.fold(0, |all, (bit, is_set)| all | u64::from(is_set) << bit)
 }
 
 fn tier_ranks(tiers: &StringViewArray) -> Int8Array {

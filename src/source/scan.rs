@@ -419,6 +419,14 @@ impl Files {
         self.files.iter().filter(may_hold).map(AsRef::as_ref)
     }
 
+    /// The project of all wanted runs, where their files prove that there is but one.
+    pub(crate) fn only_project(&self, wanted: &Wanted) -> Option<Uuid> {
+        let mut files = self.wanted(wanted);
+        let first = files.next()?.project;
+        let is_same = files.all(|file| file.project == first);
+        first.value.filter(|_| first.is_proven && is_same)
+    }
+
     /// How many files may hold what is wanted for any reason.
     pub(crate) fn n_wanted(&self, wanted: &[&Wanted]) -> usize {
         let of_tallies = self.tallies.iter().filter(|file| file.is_taken());

@@ -1,6 +1,7 @@
 //! Counts of the rows of which a condition holds: the engine's own `COUNT(1) FILTER` looks at one row after
 //! another, and makes a column of ones.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
@@ -63,6 +64,9 @@ impl AggregateUDFImpl for CountTrue {
     }
 }
 
+/// So few rows of a group are looked at one by one.
+const FEW_ROWS: usize = 32;
+
 /// One count a group.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Vec<i64>);
@@ -73,14 +77,14 @@ impl Counts {
         &mut self,
         groups: &[usize],
         n_groups: usize,
-        count: impl Fn(usize, usize) -> i64,
+        count: impl Fn(Range<usize>) -> i64,
     ) -> Result<()> {
         self.0.resize(n_groups, 0);
         for (group, rows) in runs(groups) {
             let Some(all) = self.0.get_mut(group) else {
                 return internal_err!("group {group} of {n_groups}");
             };
-            *all += count(rows.start, rows.len());
+            *all += count(rows);
         }
         Ok(())
     }
@@ -104,9 +108,12 @@ impl GroupsAccumulator for Counts {
         if let Some(counting) = counting(holds.nulls(), opt_filter) {
             holding = &holding & counting.inner();
         }
-        let count = |first, n| match n {
-            1 => i64::from(holding.value(first)),
-            n => i64::try_from(holding.slice(first, n).count_set_bits()).unwrap_or(i64::MAX),
+        let count = |rows: Range<usize>| {
+            let n = match rows.len() {
+                n @ FEW_ROWS.. => holding.slice(rows.start, n).count_set_bits(),
+                _ => rows.filter(|row| holding.value(*row)).count(),
+            };
+            i64::try_from(n).unwrap_or(i64::MAX)
         };
         self.add(group_indices, total_num_groups, count)
     }
@@ -123,7 +130,8 @@ impl GroupsAccumulator for Counts {
         let Some(counts) = counts else {
             return internal_err!("count_true merges counts");
         };
-        let count = |first, n| counts.slice(first, n).iter().flatten().sum();
+        let count =
+            |rows: Range<usize>| counts.slice(rows.start, rows.len()).iter().flatten().sum();
         self.add(group_indices, total_num_groups, count)
     }
 

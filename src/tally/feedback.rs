@@ -11,10 +11,9 @@ mod parse;
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
-use std::hash::BuildHasherDefault;
 use std::mem::size_of;
 
-use twox_hash::XxHash64;
+use foldhash::fast::RandomState;
 
 use super::sketch::SketchError;
 use key::KeyTally;
@@ -155,11 +154,11 @@ const N_COUNTED_MAX: usize = 8_192;
 /// parsing and adding cost more than counting.
 #[derive(Debug, Default)]
 pub(crate) struct ParsedSummaries {
-    places: HashMap<String, usize, BuildHasherDefault<XxHash64>>,
+    places: HashMap<String, usize, RandomState>,
     parsed: Vec<Feedback>,
     n_bytes: usize,
     /// By group and place.
-    counts: HashMap<(usize, usize), u64, BuildHasherDefault<XxHash64>>,
+    counts: HashMap<(usize, usize), u64, RandomState>,
 }
 
 impl ParsedSummaries {

@@ -385,7 +385,7 @@ impl Feed for Summaries {
         }
         // Rows that share a view, as a reader gives a dictionary, have one text.
         let views = values.views();
-        let mut seen: HashMap<u128, (usize, u64)> = HashMap::new();
+        let mut seen: HashMap<u128, (usize, u64)> = HashMap::with_capacity(rows.all.len() / 8);
         for row in rows.iter() {
             let view = views.get(row).copied().unwrap_or_default();
             seen.entry(view).or_insert((row, 0)).1 += 1;

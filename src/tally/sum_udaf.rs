@@ -273,12 +273,34 @@ impl GroupsAccumulator for Sums {
 pub(super) struct Single<G> {
     groups: G,
     state: DataType,
+    /// The group of each row.
+    rows: Vec<usize>,
 }
 
 impl<G: GroupsAccumulator> Single<G> {
     /// Wraps accumulators whose state is one column of type `state`.
     pub(super) fn new(groups: G, state: DataType) -> Self {
-        Self { groups, state }
+        Self {
+            groups,
+            state,
+            rows: Vec::new(),
+        }
+    }
+
+    /// The group of rows, of which there are as many as in some columns.
+    fn add(
+        &mut self,
+        columns: &[ArrayRef],
+        add: impl FnOnce(&mut G, &[usize]) -> Result<()>,
+    ) -> Result<()> {
+        let n_rows = columns.first().map_or(0, Array::len);
+        if self.rows.len() < n_rows {
+            self.rows.resize(n_rows, 0);
+        }
+        add(
+            &mut self.groups,
+            self.rows.get(..n_rows).unwrap_or_default(),
+        )
     }
 
     /// Makes the one group where no row did.
@@ -290,13 +312,11 @@ impl<G: GroupsAccumulator> Single<G> {
 
 impl<G: GroupsAccumulator + Sync + std::fmt::Debug> Accumulator for Single<G> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let n_rows = values.first().map_or(0, Array::len);
-        self.groups.update_batch(values, &vec![0; n_rows], None, 1)
+        self.add(values, |all, rows| all.update_batch(values, rows, None, 1))
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let n_rows = states.first().map_or(0, Array::len);
-        self.groups.merge_batch(states, &vec![0; n_rows], 1)
+        self.add(states, |all, rows| all.merge_batch(states, rows, 1))
     }
 
     fn evaluate(&mut self) -> Result<ScalarValue> {
@@ -314,7 +334,7 @@ impl<G: GroupsAccumulator + Sync + std::fmt::Debug> Accumulator for Single<G> {
     }
 
     fn size(&self) -> usize {
-        self.groups.size()
+        self.groups.size() + self.rows.capacity() * size_of::<usize>()
     }
 }
 

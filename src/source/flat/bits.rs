@@ -127,6 +127,7 @@ impl Bits {
             (*word, before)
         });
         let words: Vec<(u64, u32)> = words.collect();
+        let words = words.as_slice();
         ranks.clear();
         chosen.clear();
         fastest(

@@ -108,11 +108,14 @@ struct Open {
 }
 
 impl Open {
-    /// How many of the next `n` rows have a value, and which do where not all must.
+    /// How many of the next `n` rows have a value, and, where only some do, which.
     fn n_values(&mut self, page: &[u8], n: usize, step: &mut Bits) -> Result<usize> {
         let Some(levels) = &mut self.levels else {
             return Ok(n);
         };
+        if let Some(level) = levels.same(page, n)? {
+            return Ok(if level == 0 { 0 } else { n });
+        }
         step.clear();
         levels.read_bits(page, n, step)?;
         Ok(step.n_set())

@@ -246,9 +246,7 @@ impl Group {
             None => Wanted::All,
             Some(mask) => {
                 self.rows.clear();
-                let rows = mask.values().set_indices();
-                self.rows
-                    .extend(rows.filter_map(|row| u32::try_from(row).ok()));
+                self.rows.extend(mask.values().set_indices_u32());
                 Wanted::Rows(&self.rows)
             }
         };

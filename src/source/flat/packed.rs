@@ -80,7 +80,7 @@ impl Runs {
                 Run::Packed(at) => fastest(
                     #[inline(always)]
                     || {
-                        let number = number_from(page, at, width);
+                        let (number, first) = (number_from(page, at, width), first);
                         numbers.extend(here.iter().map(|place| number(*place as usize - first)));
                     },
                 ),
@@ -88,6 +88,20 @@ impl Runs {
             rest = others;
             first = end;
         })
+    }
+
+    /// What the next `n` numbers are, where they are all of one run of one number.
+    pub(super) fn same(&mut self, page: &[u8], n: usize) -> Result<Option<u32>> {
+        while self.n_left == 0 && n > 0 {
+            self.next_run(page)?;
+        }
+        match self.run {
+            Run::Same(value) if self.n_left >= n => {
+                self.n_left -= n;
+                Ok(Some(value))
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Adds the next `n` numbers, which are bits.
