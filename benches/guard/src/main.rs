@@ -6,6 +6,8 @@
 
 use std::hint::black_box;
 
+#[path = "../../../src/cpu.rs"]
+mod cpu;
 #[path = "../../../src/tally"]
 #[allow(dead_code, unused_imports, reason = "only some of it is measured")]
 mod tally {
