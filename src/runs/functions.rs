@@ -509,10 +509,7 @@ fn any_not_zero(columns: &[ArrayRef], n_rows: usize) -> Result<BooleanArray> {
         let mut are_there = are_there.as_ref().map(BitChunks::iter_padded);
         for (any, numbers) in any.iter_mut().zip(numbers.values().chunks(WORD_BITS)) {
             let are_there = are_there.as_mut().map_or(Some(u64::MAX), Iterator::next);
-            let are_so = fastest(
-                #[inline(always)]
-                || word_of(numbers.iter().map(|number| *number != 0)),
-            );
+            let are_so = fastest!(word_of(numbers.iter().map(|number| *number != 0)));
             *any |= are_so & are_there.unwrap_or(0);
         }
     }
@@ -545,12 +542,9 @@ fn tier_ranks(tiers: &StringViewArray) -> Int8Array {
         ranks.fold(NO_RANK, i8::max)
     };
     let ranks: Vec<i8> = tiers.views().iter().map(rank).collect();
-    let are_known = ranks.chunks(WORD_BITS).map(|ranks| {
-        fastest(
-            #[inline(always)]
-            || word_of(ranks.iter().map(|rank| *rank != NO_RANK)),
-        )
-    });
+    let are_known = ranks
+        .chunks(WORD_BITS)
+        .map(|ranks| fastest!(word_of(ranks.iter().map(|rank| *rank != NO_RANK))));
     let are_known: Vec<u64> = are_known.collect();
     let is_known = BooleanBuffer::new(Buffer::from_vec(are_known), 0, ranks.len());
     let nulls = NullBuffer::union(tiers.nulls(), Some(&NullBuffer::new(is_known)));
@@ -869,20 +863,17 @@ fn elapsed(starts: &ArrayRef, ends: &ArrayRef, at_least_us: i64) -> ArrayRef {
     let mut elapsed = Vec::with_capacity(from.len());
     let mut are_so = Vec::with_capacity(from.len().div_ceil(WORD_BITS));
     for (from, to) in from.chunks(WORD_BITS).zip(to.chunks(WORD_BITS)) {
-        are_so.push(fastest(
-            #[inline(always)]
-            || {
-                let both = from.iter().zip(to);
-                elapsed.extend(both.clone().map(|(from, to)| to.wrapping_sub(*from)));
-                word_of(both.map(|(from, to)| {
-                    let us = to.wrapping_sub(*from);
-                    // Where it passes 64 bits, its sign is neither that of the one nor right.
-                    let is_within = (to ^ from) & (to ^ us) >= 0;
-                    let is_enough = us >= at_least_us;
-                    is_within & is_enough
-                }))
-            },
-        ));
+        are_so.push(fastest!({
+            let both = from.iter().zip(to);
+            elapsed.extend(both.clone().map(|(from, to)| to.wrapping_sub(*from)));
+            word_of(both.map(|(from, to)| {
+                let us = to.wrapping_sub(*from);
+                // Where it passes 64 bits, its sign is neither that of the one nor right.
+                let is_within = (to ^ from) & (to ^ us) >= 0;
+                let is_enough = us >= at_least_us;
+                is_within & is_enough
+            }))
+        }));
     }
     let is_so = BooleanBuffer::new(Buffer::from_vec(are_so), 0, elapsed.len());
     let nulls = NullBuffer::union(starts.nulls(), ends.nulls());

@@ -59,18 +59,15 @@ pub fn pico_from_f64(v: f64) -> Result<Option<i64>, MoneyError> {
 /// The same of several; `None` where [`pico_from_f64`] must look at each. What it gives where that has none
 /// or fails is not said.
 pub(crate) fn picos_from_f64(values: &[f64]) -> Option<Vec<i64>> {
-    fastest(
-        #[inline(always)]
-        || {
-            let picos = values.iter().map(|value| near_pico(*value).0);
-            let picos = picos.collect();
-            let are_near = values.iter().map(|value| near_pico(*value).1);
-            // Without an early end, so that several are looked at at a time.
-            are_near
-                .fold(true, |all, is_near| all & is_near)
-                .then_some(picos)
-        },
-    )
+    fastest!({
+        let picos = values.iter().map(|value| near_pico(*value).0);
+        let picos = picos.collect();
+        let are_near = values.iter().map(|value| near_pico(*value).1);
+        // Without an early end, so that several are looked at at a time.
+        are_near
+            .fold(true, |all, is_near| all & is_near)
+            .then_some(picos)
+    })
 }
 
 /// The nearest whole number of pico-dollars, and whether the product of doubles leaves no doubt that it is:

@@ -297,21 +297,18 @@ impl Feed for Values {
         let values = values.chunks(u64::BITS as usize);
         let mut n = 0;
         for (values, word) in values.zip(rows.words()) {
-            n += fastest(
-                #[inline(always)]
-                || {
-                    let places = counted.get_mut(n..).unwrap_or_default();
-                    let mut n_counted = 0;
-                    for (value, bit) in values.iter().zip(0..) {
-                        if let Some(place) = places.get_mut(n_counted) {
-                            *place = value.cast_unsigned();
-                        }
-                        let counts = word >> bit & 1 == 1;
-                        n_counted += usize::from((*value >= 0) & counts);
+            n += fastest!({
+                let places = counted.get_mut(n..).unwrap_or_default();
+                let mut n_counted = 0;
+                for (bit, value) in values.iter().enumerate() {
+                    if let Some(place) = places.get_mut(n_counted) {
+                        *place = value.cast_unsigned();
                     }
-                    n_counted
-                },
-            );
+                    let counts = word >> bit & 1 == 1;
+                    n_counted += usize::from((*value >= 0) & counts);
+                }
+                n_counted
+            });
         }
         part.record_all(counted.get(..n).unwrap_or_default());
         Ok(())

@@ -140,15 +140,11 @@ impl Sums {
 pub(super) fn runs(groups: &[usize]) -> impl Iterator<Item = (usize, Range<usize>)> {
     // Mostly there is one group in all of them.
     let is_one = groups.first().is_some_and(|first| {
-        fastest(
-            #[inline(always)]
-            || {
-                groups
-                    .iter()
-                    .fold(0, |others, group| others | (group ^ first))
-                    == 0
-            },
-        )
+        fastest!(
+            groups
+                .iter()
+                .fold(0, |others, group| others | (group ^ first))
+        ) == 0
     });
     let mut start = 0;
     std::iter::from_fn(move || {
@@ -182,18 +178,15 @@ pub(super) fn counting(
 fn sum_of_integers(values: &[i64], counting: u64) -> i128 {
     // Moved by 2⁶³ they are not negative, and the sums of their halves stay within 64 bits.
     const MOVED: u64 = 1 << 63;
-    let (low, high) = fastest(
-        #[inline(always)]
-        || {
-            let counted = values.iter().zip(0..).map(|(value, bit)| {
-                let counts = (counting >> bit & 1).wrapping_neg();
-                (value.cast_unsigned() & counts) ^ MOVED
-            });
-            counted.fold((0, 0), |(low, high), value| {
-                (low + (value & u64::from(u32::MAX)), high + (value >> 32))
-            })
-        },
-    );
+    let (low, high) = fastest!({
+        let counted = values.iter().enumerate().map(|(bit, value)| {
+            let counts = (counting >> bit & 1).wrapping_neg();
+            (value.cast_unsigned() & counts) ^ MOVED
+        });
+        counted.fold((0, 0), |(low, high), value| {
+            (low + (value & u64::from(u32::MAX)), high + (value >> 32))
+        })
+    });
     let n_moved = i128::try_from(values.len()).unwrap_or(i128::MAX);
     (i128::from(high) << 32) + i128::from(low) - n_moved * i128::from(MOVED)
 }

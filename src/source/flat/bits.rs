@@ -21,13 +21,10 @@ impl Bits {
 
     /// How many of them are set.
     pub(super) fn n_set(&self) -> usize {
-        fastest(
-            #[inline(always)]
-            || {
-                let ones = self.words.iter().map(|word| word.count_ones() as usize);
-                ones.sum()
-            },
-        )
+        fastest!({
+            let ones = self.words.iter().map(|word| word.count_ones() as usize);
+            ones.sum()
+        })
     }
 
     /// Whether one is set; no bit is beyond the last.
@@ -130,22 +127,19 @@ impl Bits {
         let words = words.as_slice();
         ranks.clear();
         chosen.clear();
-        fastest(
-            #[inline(always)]
-            || {
-                for places in places.chunks(WORD_BITS) {
-                    let mut bits = 0;
-                    ranks.extend(places.iter().enumerate().map(|(at, place)| {
-                        let word = words.get(*place as usize / WORD_BITS);
-                        let (word, before) = word.copied().unwrap_or_default();
-                        let bit = *place as usize % WORD_BITS;
-                        bits |= (word >> bit & 1) << at;
-                        before + (word & !(u64::MAX << bit)).count_ones()
-                    }));
-                    chosen.push_word(bits, places.len());
-                }
-            },
-        );
+        fastest!({
+            for places in places.chunks(WORD_BITS) {
+                let mut bits = 0;
+                ranks.extend(places.iter().enumerate().map(|(at, place)| {
+                    let word = words.get(*place as usize / WORD_BITS);
+                    let (word, before) = word.copied().unwrap_or_default();
+                    let bit = *place as usize % WORD_BITS;
+                    bits |= (word >> bit & 1) << at;
+                    before + (word & !(u64::MAX << bit)).count_ones()
+                }));
+                chosen.push_word(bits, places.len());
+            }
+        });
     }
 
     /// The bits as arrow has them.

@@ -53,10 +53,7 @@ impl Runs {
         let width = self.width;
         self.each(page, n, |run, n| match run {
             Run::Same(value) => numbers.extend(std::iter::repeat_n(value, n)),
-            Run::Packed(at) => fastest(
-                #[inline(always)]
-                || numbers.extend((0..n).map(number_from(page, at, width))),
-            ),
+            Run::Packed(at) => fastest!(numbers.extend((0..n).map(number_from(page, at, width)))),
         })
     }
 
@@ -77,13 +74,10 @@ impl Runs {
             let (here, others) = rest.split_at(n_here);
             match run {
                 Run::Same(value) => numbers.extend(std::iter::repeat_n(value, n_here)),
-                Run::Packed(at) => fastest(
-                    #[inline(always)]
-                    || {
-                        let (number, first) = (number_from(page, at, width), first);
-                        numbers.extend(here.iter().map(|place| number(*place as usize - first)));
-                    },
-                ),
+                Run::Packed(at) => fastest!({
+                    let (number, first) = (number_from(page, at, width), first);
+                    numbers.extend(here.iter().map(|place| number(*place as usize - first)));
+                }),
             }
             rest = others;
             first = end;

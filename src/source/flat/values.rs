@@ -215,10 +215,7 @@ fn places(
         }
     }
     let added = places.get(n_before..).unwrap_or_default();
-    let greatest = fastest(
-        #[inline(always)]
-        || added.iter().fold(0, |most, place| most.max(*place)),
-    );
+    let greatest = fastest!(added.iter().fold(0, |most, place| most.max(*place)));
     if !added.is_empty() && greatest as usize >= n_there {
         return Err(
             format!("a page speaks of more than the {n_there} values of its dictionary").into(),
@@ -233,10 +230,7 @@ fn gather<T: Copy + Default>(values: &[T], wanted: Places<'_>, into: &mut Vec<T>
         Places::All(n) => into.extend_from_slice(values.get(..n).unwrap_or_default()),
         Places::Some { places, .. } => {
             let value = |place: &u32| values.get(*place as usize).copied().unwrap_or_default();
-            fastest(
-                #[inline(always)]
-                || into.extend(places.iter().map(value)),
-            );
+            fastest!(into.extend(places.iter().map(value)));
         }
     }
 }
@@ -348,14 +342,11 @@ impl<T: Stores> Numbers<T> {
             Stored::Differences(differences) => {
                 self.read.clear();
                 let numbers = &mut self.read;
-                fastest(
-                    #[inline(always)]
-                    || {
-                        differences.each(page, n, |number| {
-                            numbers.extend(T::of_difference(number));
-                        })
-                    },
-                )?;
+                fastest!({
+                    differences.each(page, n, |number| {
+                        numbers.extend(T::of_difference(number));
+                    })
+                })?;
                 gather(&self.read, wanted, &mut self.gathered);
             }
             other => return Err(unexpected(other)),

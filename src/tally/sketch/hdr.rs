@@ -79,27 +79,21 @@ impl Hdr {
         }
         let mut n_counted = 0;
         if let Bins::Dense(dense) = &mut self.bins {
-            n_counted = fastest(
-                #[inline(always)]
-                || {
-                    let counted = values.iter();
-                    let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
-                    counted.count()
-                },
-            );
+            n_counted = fastest!({
+                let counted = values.iter();
+                let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
+                counted.count()
+            });
         }
         let (counted, others) = values.split_at(n_counted);
         self.count += counted.len() as u64;
-        (self.min, self.max) = fastest(
-            #[inline(always)]
-            || {
-                counted
-                    .iter()
-                    .fold((self.min, self.max), |(min, max), value| {
-                        (min.min(*value), max.max(*value))
-                    })
-            },
-        );
+        (self.min, self.max) = fastest!({
+            counted
+                .iter()
+                .fold((self.min, self.max), |(min, max), value| {
+                    (min.min(*value), max.max(*value))
+                })
+        });
         let Some((next, others)) = others.split_first() else {
             return others;
         };
@@ -310,16 +304,13 @@ impl Sparse {
     /// Counts in what waits, by a count for every bucket from the first to the last, where these are not too
     /// many.
     fn count_in(&mut self, pending: &[u16]) -> bool {
-        let (first, last) = fastest(
-            #[inline(always)]
-            || {
-                let ends = (u16::MAX, u16::MIN);
-                let buckets = pending.iter();
-                buckets.fold(ends, |(first, last), bucket| {
-                    (first.min(*bucket), last.max(*bucket))
-                })
-            },
-        );
+        let (first, last) = fastest!({
+            let ends = (u16::MAX, u16::MIN);
+            let buckets = pending.iter();
+            buckets.fold(ends, |(first, last), bucket| {
+                (first.min(*bucket), last.max(*bucket))
+            })
+        });
         let first = self.buckets.first().map_or(first, |own| first.min(*own));
         let last = self.buckets.last().map_or(last, |own| last.max(*own));
         let n_buckets = usize::from(last.saturating_sub(first)) + 1;
