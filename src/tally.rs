@@ -12,6 +12,7 @@ mod exact;
 pub mod exemplars;
 pub(crate) mod facets;
 pub mod feedback;
+mod grouped;
 pub mod money;
 mod more;
 pub(crate) mod part_udaf;

@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::sum_udaf::{Single, counting, runs};
+use super::grouped::{Single, counting, runs};
 
 /// `count_true(Boolean) → Int64`: how many rows a condition holds for; never null.
 pub(crate) fn count_true() -> Arc<AggregateUDF> {

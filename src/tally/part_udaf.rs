@@ -28,8 +28,9 @@ use datafusion::logical_expr::{
 use super::distinct::{self, Distinct};
 use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
+use super::grouped::{Single, counting, runs};
 use super::sketch::Sketch;
-use super::sum_udaf::{SUM, Single, counting, runs};
+use super::sum_udaf::SUM;
 use crate::cpu::fastest;
 
 /// `hdr_sketch(Int64) → LargeBinary`: the bytes of the sketch of a group's values, for a DataFusion

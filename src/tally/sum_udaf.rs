@@ -3,23 +3,21 @@
 //! `exact_sum` adds 64-bit integers (tokens, pico-dollars) or sums of them into a decimal of 38 digits
 //! without a fraction; null where there is no value.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
     Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Decimal128Array, PrimitiveArray,
-    new_empty_array,
 };
 use datafusion::arrow::buffer::NullBuffer;
-use datafusion::arrow::compute::prep_null_mask_filter;
 use datafusion::arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type};
-use datafusion::common::{Result, ScalarValue, exec_datafusion_err, internal_err};
+use datafusion::common::{Result, exec_datafusion_err, internal_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature,
     TypeSignature, Volatility,
 };
 
+use super::grouped::{Single, counting, runs};
 use crate::cpu::fastest;
 
 /// The type of a sum.
@@ -136,44 +134,6 @@ impl Sums {
     }
 }
 
-/// The groups of rows, with the rows: those of one group mostly follow each other.
-pub(super) fn runs(groups: &[usize]) -> impl Iterator<Item = (usize, Range<usize>)> {
-    // Mostly there is one group in all of them.
-    let is_one = groups.first().is_some_and(|first| {
-        fastest!(
-            groups
-                .iter()
-                .fold(0, |others, group| others | (group ^ first))
-        ) == 0
-    });
-    let mut start = 0;
-    std::iter::from_fn(move || {
-        let rest = groups.get(start..)?;
-        let group = *rest.first()?;
-        let n = if is_one {
-            rest.len()
-        } else {
-            let other = rest.iter().position(|other| *other != group);
-            other.unwrap_or(rest.len())
-        };
-        let rows = start..start + n;
-        start = rows.end;
-        Some((group, rows))
-    })
-}
-
-/// Which rows count: those that have a value and for which a filter holds.
-pub(super) fn counting(
-    nulls: Option<&NullBuffer>,
-    filter: Option<&BooleanArray>,
-) -> Option<NullBuffer> {
-    let filter = filter.map(|filter| match filter.null_count() {
-        0 => filter.values().clone(),
-        _ => prep_null_mask_filter(filter).values().clone(),
-    });
-    NullBuffer::union(nulls, filter.map(NullBuffer::new).as_ref())
-}
-
 /// The sum of up to 64 integers, of those of which the bit is set.
 fn sum_of_integers(values: &[i64], counting: u64) -> i128 {
     // Moved by 2⁶³ they are not negative, and the sums of their halves stay within 64 bits.
@@ -258,76 +218,6 @@ impl GroupsAccumulator for Sums {
 
     fn size(&self) -> usize {
         size_of::<Self>() + self.sums.capacity() * size_of::<i128>() + self.has_value.capacity()
-    }
-}
-
-/// A groups accumulator with a single group, where the engine asks for an ungrouped one.
-#[derive(Debug)]
-pub(super) struct Single<G> {
-    groups: G,
-    state: DataType,
-    /// The group of each row.
-    rows: Vec<usize>,
-}
-
-impl<G: GroupsAccumulator> Single<G> {
-    /// Wraps accumulators whose state is one column of type `state`.
-    pub(super) fn new(groups: G, state: DataType) -> Self {
-        Self {
-            groups,
-            state,
-            rows: Vec::new(),
-        }
-    }
-
-    /// The group of rows, of which there are as many as in some columns.
-    fn add(
-        &mut self,
-        columns: &[ArrayRef],
-        add: impl FnOnce(&mut G, &[usize]) -> Result<()>,
-    ) -> Result<()> {
-        let n_rows = columns.first().map_or(0, Array::len);
-        if self.rows.len() < n_rows {
-            self.rows.resize(n_rows, 0);
-        }
-        add(
-            &mut self.groups,
-            self.rows.get(..n_rows).unwrap_or_default(),
-        )
-    }
-
-    /// Makes the one group where no row did.
-    fn ensure_group(&mut self) -> Result<()> {
-        let nothing = new_empty_array(&self.state);
-        self.groups.merge_batch(&[nothing], &[], 1)
-    }
-}
-
-impl<G: GroupsAccumulator + Sync + std::fmt::Debug> Accumulator for Single<G> {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.add(values, |all, rows| all.update_batch(values, rows, None, 1))
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.add(states, |all, rows| all.merge_batch(states, rows, 1))
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        self.ensure_group()?;
-        ScalarValue::try_from_array(&self.groups.evaluate(EmitTo::All)?, 0)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        self.ensure_group()?;
-        let states = self.groups.state(EmitTo::All)?;
-        states
-            .iter()
-            .map(|state| ScalarValue::try_from_array(state, 0))
-            .collect()
-    }
-
-    fn size(&self) -> usize {
-        self.groups.size() + self.rows.capacity() * size_of::<usize>()
     }
 }
 
