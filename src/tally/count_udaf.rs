@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::grouped::{Single, counting, runs};
+use super::grouped::{Single, counting, runs, states_of_rows};
 
 /// `count_true(Boolean) → Int64`: how many rows a condition holds for; never null.
 pub(crate) fn count_true() -> Arc<AggregateUDF> {
@@ -149,11 +149,7 @@ impl GroupsAccumulator for Counts {
         values: &[ArrayRef],
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let n_rows = values.first().map_or(0, Array::len);
-        let mut rows = Self::default();
-        let groups: Vec<usize> = (0..n_rows).collect();
-        rows.update_batch(values, &groups, opt_filter, n_rows)?;
-        rows.state(EmitTo::All)
+        states_of_rows::<Self>(values, opt_filter)
     }
 
     fn size(&self) -> usize {

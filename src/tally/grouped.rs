@@ -49,6 +49,18 @@ pub(super) fn counting(
     NullBuffer::union(nulls, filter.map(NullBuffer::new).as_ref())
 }
 
+/// The states of rows, each in a group of its own.
+pub(super) fn states_of_rows<G: GroupsAccumulator + Default>(
+    values: &[ArrayRef],
+    filter: Option<&BooleanArray>,
+) -> Result<Vec<ArrayRef>> {
+    let n_rows = values.first().map_or(0, Array::len);
+    let mut rows = G::default();
+    let groups: Vec<usize> = (0..n_rows).collect();
+    rows.update_batch(values, &groups, filter, n_rows)?;
+    rows.state(EmitTo::All)
+}
+
 /// A groups accumulator with a single group, where the engine asks for an ungrouped one.
 #[derive(Debug)]
 pub(super) struct Single<G> {

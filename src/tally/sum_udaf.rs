@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     TypeSignature, Volatility,
 };
 
-use super::grouped::{Single, counting, runs};
+use super::grouped::{Single, counting, runs, states_of_rows};
 use crate::cpu::fastest;
 
 /// The type of a sum.
@@ -209,11 +209,7 @@ impl GroupsAccumulator for Sums {
         values: &[ArrayRef],
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
-        let n_rows = values.first().map_or(0, Array::len);
-        let mut rows = Self::default();
-        let groups: Vec<usize> = (0..n_rows).collect();
-        rows.update_batch(values, &groups, opt_filter, n_rows)?;
-        rows.state(EmitTo::All)
+        states_of_rows::<Self>(values, opt_filter)
     }
 
     fn size(&self) -> usize {
