@@ -12,7 +12,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::grouped::{Single, counting, runs, states_of_rows};
+use super::grouped::{FEW_ROWS, Single, counting, runs, states_of_rows};
 
 /// `count_true(Boolean) → Int64`: how many rows a condition holds for; never null.
 pub(crate) fn count_true() -> Arc<AggregateUDF> {
@@ -63,9 +63,6 @@ impl AggregateUDFImpl for CountTrue {
         Ok(Box::new(Counts::default()))
     }
 }
-
-/// So few rows of a group are looked at one by one.
-const FEW_ROWS: usize = 32;
 
 /// One count a group.
 #[derive(Debug, Default)]

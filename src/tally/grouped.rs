@@ -11,6 +11,9 @@ use datafusion::logical_expr::{Accumulator, EmitTo, GroupsAccumulator};
 
 use crate::cpu::fastest;
 
+/// So few rows of a group are looked at one by one.
+pub(super) const FEW_ROWS: usize = 32;
+
 /// The groups of rows, with the rows: those of one group mostly follow each other.
 pub(super) fn runs(groups: &[usize]) -> impl Iterator<Item = (usize, Range<usize>)> {
     // Mostly there is one group in all of them.

@@ -28,7 +28,7 @@ use datafusion::logical_expr::{
 use super::distinct::{self, Distinct};
 use super::exemplars::Exemplars;
 use super::feedback::{Feedback, ParsedSummaries};
-use super::grouped::{Single, counting, runs};
+use super::grouped::{FEW_ROWS, Single, counting, runs};
 use super::sketch::Sketch;
 use super::sum_udaf::SUM;
 use crate::cpu::fastest;
@@ -251,9 +251,6 @@ trait Feed: Debug + Send + Sync + 'static {
         Ok(())
     }
 }
-
-/// So few rows of a group are looked at one by one.
-const FEW_ROWS: usize = 32;
 
 #[derive(Debug)]
 struct Values;

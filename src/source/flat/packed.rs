@@ -111,7 +111,7 @@ impl Runs {
         self.each(page, n, |_, _| {})
     }
 
-    /// Hands over the runs, and parts of them, with how many numbers each has, that make up the next `n` numbers.
+    /// Hands over the runs, and parts of them, that make up the next `n` numbers, with how many each has.
     fn each(&mut self, page: &[u8], mut n: usize, mut take: impl FnMut(Run, usize)) -> Result<()> {
         while n > 0 {
             let n_there = n.min(self.n_left);
