@@ -1,5 +1,6 @@
 //! Statistics of groups of runs.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{About, ProjectNames, usage_of};
@@ -149,7 +150,13 @@ async fn grouped(
                 &pass(&[], every.as_ref()),
                 |sums: &mut BTreeMap<i64, Tally>, row: GroupRow| {
                     let start_us = row.start_us.unwrap_or_default();
-                    sums.entry(start_us).or_default().merge(&row.tally)
+                    match sums.entry(start_us) {
+                        Entry::Vacant(sum) => {
+                            sum.insert(row.tally);
+                        }
+                        Entry::Occupied(mut sum) => sum.get_mut().merge(&row.tally)?,
+                    }
+                    Ok(())
                 },
             )
             .await?;

@@ -370,8 +370,11 @@ impl QuestionArgs {
         let shows_progress = face::is_watched() && !self.no_progress && !self.quiet;
         runtime(self.threads)?.block_on(async {
             let work = async {
+                let engine = tokio::task::spawn_blocking(move || Engine::new(&limits));
                 let source = Source::open(sources, options)?;
-                let engine = Engine::new(&limits)?;
+                let engine = engine
+                    .await
+                    .map_err(|error| Error::Engine(error.into()))??;
                 let _progress =
                     shows_progress.then(|| Progress::watch(engine.clone(), source.n_bytes()));
                 ask(&engine, &source, request).await

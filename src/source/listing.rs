@@ -397,12 +397,8 @@ fn is_hidden(path: &Path) -> bool {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    let is_of_tools = if path.is_dir() {
-        ["_temporary", "_delta_log"].contains(&name)
-    } else {
-        name.starts_with('_')
-    };
-    name.starts_with('.') || is_of_tools
+    let is_of_tools = || ["_temporary", "_delta_log"].contains(&name) || !path.is_dir();
+    name.starts_with('.') || (name.starts_with('_') && is_of_tools())
 }
 
 fn canonical(path: &Path) -> Result<PathBuf> {

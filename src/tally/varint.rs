@@ -66,17 +66,16 @@ impl<'a> Reader<'a> {
         Self { bytes }
     }
 
-    /// The next two numbers, where they take a byte each.
+    /// The next pairs of numbers that take a byte each, at most `n` of them.
     #[inline]
-    pub(super) fn small_pair(&mut self) -> Option<(u8, u8)> {
-        match self.bytes {
-            [one @ ..0x80, next @ ..0x80, rest @ ..] => {
-                let pair = (*one, *next);
-                self.bytes = rest;
-                Some(pair)
-            }
-            _ => None,
-        }
+    pub(super) fn small_pairs(&mut self, n: usize) -> &'a [[u8; 2]] {
+        let (pairs, _) = self.bytes.as_chunks();
+        let pairs = pairs.get(..n).unwrap_or(pairs);
+        let is_large = |pair: &[u8; 2]| pair.iter().any(|byte| *byte >= 0x80);
+        let n_small = pairs.iter().position(is_large).unwrap_or(pairs.len());
+        let (small, _) = pairs.split_at(n_small);
+        self.bytes = self.bytes.get(2 * n_small..).unwrap_or_default();
+        small
     }
 
     /// How many bytes are left.

@@ -105,15 +105,30 @@ pub(super) fn read_values(
     })
 }
 
+/// So many bins whose numbers have a byte each are read at once: from wherever there is a bucket, they do not
+/// pass the type of one.
+const FEW_BINS: usize = 64;
+
 /// The bins of a histogram, rising.
 fn read_bins(reader: &mut Reader<'_>, n_bins: usize) -> Result<Vec<(u16, u64)>, SketchError> {
     let mut bins = Vec::with_capacity(n_bins);
     let mut next = 0_u16;
-    for _ in 0..n_bins {
-        let (n_skipped, n_less_one) = match reader.small_pair() {
-            Some((n_skipped, n_less_one)) => (n_skipped.into(), n_less_one.into()),
-            None => (reader.varint()?, reader.varint()?),
-        };
+    while bins.len() < n_bins {
+        let n_left = n_bins - bins.len();
+        let small = reader.small_pairs(n_left.min(FEW_BINS)).iter();
+        bins.extend(small.map(|[n_skipped, n_less_one]| {
+            let bucket = next + u16::from(*n_skipped);
+            next = bucket + 1;
+            (bucket, u64::from(*n_less_one) + 1)
+        }));
+        if next > BUCKET_MAX + 1 {
+            return Err(SketchError::Bucket);
+        }
+        if bins.len() == n_bins {
+            break;
+        }
+        let n_skipped = reader.varint()?;
+        let n_less_one = reader.varint()?;
         let bucket = u16::try_from(n_skipped)
             .ok()
             .and_then(|n_skipped| next.checked_add(n_skipped))
@@ -139,11 +154,11 @@ pub(super) fn write_values(values: &[u64], out: &mut Vec<u8>) {
 
 /// Appends the bytes of a sketch that is a histogram.
 pub(super) fn write_hdr(hdr: &Hdr, out: &mut Vec<u8>) {
-    let bins = hdr.bins.settled();
+    let bins = hdr.settled();
     write_head(hdr.count, out);
     write_varint(hdr.min, out);
     write_varint(hdr.max.wrapping_sub(hdr.min), out);
-    let n_bins = bins.iter().count();
+    let n_bins = bins.n_settled();
     write_varint(n_bins as u64, out);
     out.reserve(2 * n_bins);
     let mut next = 0;

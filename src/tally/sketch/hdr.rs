@@ -19,9 +19,8 @@ const DENSE_FROM: u64 = 2;
 const DENSE_UNTIL: u64 = 1;
 /// The least number of values that wait to be sorted into a sparse histogram.
 const PENDING_MIN: usize = 64;
-/// What waits is counted in, not sorted, where no more buckets than this lie between the first and the last
-/// for each that may be counted.
-const SPAN_A_BIN: usize = 8;
+/// Bins get places, and need not come in order, where there are no more places than this for each.
+const PLACES_A_BIN: usize = 16;
 /// Beyond that so many wait for each bucket, which bounds the work for each value; they take two bytes each.
 const PENDING_PER_BIN: usize = 4;
 /// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
@@ -43,13 +42,11 @@ impl Hdr {
     pub(super) fn of(values: &[u64]) -> Self {
         let mut buckets: Vec<u16> = values.iter().copied().map(bucket_of).collect();
         buckets.sort_unstable();
-        let mut sparse = Sparse::default();
-        sparse.add(runs_of(&buckets));
         let mut hdr = Self {
             count: values.len() as u64,
             min: values.iter().copied().min().unwrap_or(u64::MAX),
             max: values.iter().copied().max().unwrap_or(0),
-            bins: Bins::Sparse(sparse),
+            bins: Bins::Sparse(Sparse::of(runs_of(&buckets))),
         };
         hdr.choose_form();
         hdr
@@ -110,22 +107,26 @@ impl Hdr {
         bins: impl Iterator<Item = (u16, u64)>,
     ) {
         self.widen(n, min, max);
-        self.bins.add(bins);
+        match &mut self.bins {
+            Bins::Sparse(sparse) => sparse.add(bins, Reach::of(self.min, self.max)),
+            Bins::Dense(dense) => dense.add(bins),
+        }
     }
 
     pub(super) fn merge(&mut self, other: &Self) {
         self.widen(other.count, other.min, other.max);
+        let reach = Reach::of(self.min, self.max);
         match (&mut self.bins, &other.bins) {
             (Bins::Dense(own), other) => own.add(other.iter()),
-            (Bins::Sparse(own), Bins::Dense(other)) => own.add(other.iter()),
-            (Bins::Sparse(own), Bins::Sparse(other)) => own.merge(other),
+            (Bins::Sparse(own), Bins::Dense(other)) => own.add(other.iter(), reach),
+            (Bins::Sparse(own), Bins::Sparse(other)) => own.merge(other, reach),
         }
     }
 
     /// The middles of the buckets that hold the values of these two ranks, `low` at most `high`,
     /// both below the count.
     pub(super) fn middles_at(&self, low: u64, high: u64) -> (u64, u64) {
-        let bins = self.bins.settled();
+        let bins = self.settled();
         let mut bins = bins.iter();
         let mut n_seen = 0;
         let mut middle = self.max;
@@ -160,13 +161,16 @@ impl Hdr {
         match &mut self.bins {
             Bins::Sparse(sparse) => {
                 if sparse.wait(bucket) {
-                    sparse.settle();
+                    sparse.settle(Reach::of(self.min, self.max));
                     self.choose_form();
                 }
             }
             Bins::Dense(_) => {
                 self.choose_form();
-                self.bins.add(std::iter::once((bucket, 1)));
+                match &mut self.bins {
+                    Bins::Sparse(sparse) => sparse.pending.push(bucket),
+                    Bins::Dense(dense) => dense.add(std::iter::once((bucket, 1))),
+                }
             }
         }
     }
@@ -181,7 +185,7 @@ impl Hdr {
 
     /// Gives the bins the form that count and extremes call for, with room for all between these.
     fn choose_form(&mut self) {
-        let (first, last) = (bucket_of(self.min), bucket_of(self.max));
+        let Reach { first, last } = Reach::of(self.min, self.max);
         let span = u64::from(last.saturating_sub(first)) + 1;
         match &mut self.bins {
             Bins::Sparse(_) if self.count >= DENSE_FROM * span => {
@@ -193,12 +197,37 @@ impl Hdr {
                 if self.count >= DENSE_UNTIL * span {
                     dense.reach(first, last);
                 } else {
-                    let mut sparse = Sparse::default();
-                    sparse.add(dense.iter());
-                    self.bins = Bins::Sparse(sparse);
+                    self.bins = Bins::Sparse(Sparse::of(dense.iter()));
                 }
             }
             Bins::Sparse(_) | Bins::Dense(_) => {}
+        }
+    }
+
+    /// The bins with nothing pending, so that each bucket comes once and in rising order.
+    pub(super) fn settled(&self) -> Cow<'_, Bins> {
+        match &self.bins {
+            Bins::Sparse(sparse) if !sparse.pending.is_empty() => {
+                Cow::Owned(Bins::Sparse(sparse.settled(Reach::of(self.min, self.max))))
+            }
+            Bins::Sparse(_) | Bins::Dense(_) => Cow::Borrowed(&self.bins),
+        }
+    }
+}
+
+/// The buckets that bins may be of.
+#[derive(Clone, Copy)]
+struct Reach {
+    first: u16,
+    last: u16,
+}
+
+impl Reach {
+    /// Those from one value to another.
+    fn of(min: u64, max: u64) -> Self {
+        Self {
+            first: bucket_of(min),
+            last: bucket_of(max),
         }
     }
 }
@@ -224,15 +253,11 @@ impl Bins {
         }
     }
 
-    /// The same with nothing pending, so that each bucket comes once and in rising order.
-    pub(super) fn settled(&self) -> Cow<'_, Self> {
+    /// How many there are, where nothing is pending.
+    pub(super) fn n_settled(&self) -> usize {
         match self {
-            Self::Sparse(sparse) if !sparse.pending.is_empty() => {
-                let mut sparse = sparse.clone();
-                sparse.settle();
-                Cow::Owned(Self::Sparse(sparse))
-            }
-            Self::Sparse(_) | Self::Dense(_) => Cow::Borrowed(self),
+            Self::Sparse(sparse) => sparse.buckets.len(),
+            Self::Dense(dense) => dense.iter().count(),
         }
     }
 
@@ -244,14 +269,6 @@ impl Bins {
         };
         let sparse = sparse.into_iter().flat_map(Sparse::iter);
         sparse.chain(dense.into_iter().flat_map(Dense::iter))
-    }
-
-    /// Adds bins in rising order, within the reach of dense ones.
-    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
-        match self {
-            Self::Sparse(sparse) => sparse.add(more),
-            Self::Dense(dense) => dense.add(more),
-        }
     }
 }
 
@@ -291,88 +308,68 @@ impl Sparse {
     }
 
     /// Sorts in what waits.
-    fn settle(&mut self) {
-        let mut pending = mem::take(&mut self.pending);
-        if !self.count_in(&pending) {
-            sort(&mut pending);
-            self.add(runs_of(&pending));
-        }
-        pending.clear();
-        self.pending = pending;
+    fn settle(&mut self, reach: Reach) {
+        let settled = self.settled(reach);
+        self.pending.clear();
+        let pending = mem::take(&mut self.pending);
+        *self = Self { pending, ..settled };
     }
 
-    /// Counts in what waits, by a count for every bucket from the first to the last, where these are not too
-    /// many.
-    fn count_in(&mut self, pending: &[u16]) -> bool {
-        let (first, last) = fastest!({
-            let ends = (u16::MAX, u16::MIN);
-            let buckets = pending.iter();
-            buckets.fold(ends, |(first, last), bucket| {
-                (first.min(*bucket), last.max(*bucket))
-            })
-        });
-        let first = self.buckets.first().map_or(first, |own| first.min(*own));
-        let last = self.buckets.last().map_or(last, |own| last.max(*own));
-        let n_buckets = usize::from(last.saturating_sub(first)) + 1;
-        let n_bins_max = self.buckets.len() + pending.len();
-        if n_buckets > SPAN_A_BIN * n_bins_max {
-            return false;
+    /// The same with nothing pending.
+    fn settled(&self, reach: Reach) -> Self {
+        if let Some(mut places) = Places::of(self, 0, reach) {
+            self.pending
+                .iter()
+                .for_each(|bucket| places.add(*bucket, 1));
+            return places.bins();
         }
-        let mut all = vec![0_u32; n_buckets];
-        let mut count = |bucket: u16, n: u32| {
-            if let Some(count) = all.get_mut(usize::from(bucket - first)) {
-                *count = count.saturating_add(n);
-            }
-        };
-        for (bucket, n) in self.buckets.iter().zip(&self.counts) {
-            count(*bucket, *n);
-        }
-        for bucket in pending {
-            count(*bucket, 1);
-        }
-        // Each takes the next place, which it keeps if it is not empty.
-        self.buckets.resize(n_bins_max, 0);
-        self.counts.resize(n_bins_max, 0);
-        let mut n_bins = 0;
-        for (bucket, n) in (first..=last).zip(all) {
-            if let (Some(place), Some(count)) =
-                (self.buckets.get_mut(n_bins), self.counts.get_mut(n_bins))
-            {
-                *place = bucket;
-                *count = n;
-            }
-            n_bins += usize::from(n > 0);
-        }
-        self.buckets.truncate(n_bins);
-        self.counts.truncate(n_bins);
-        self.shrink_to_fit();
-        true
+        let mut pending = self.pending.clone();
+        sort(&mut pending);
+        self.merged(runs_of(&pending))
     }
 
-    fn merge(&mut self, other: &Self) {
-        self.add(other.settled_bins());
+    fn merge(&mut self, other: &Self, reach: Reach) {
+        self.add(other.settled_bins(), reach);
         for bucket in &other.pending {
             if self.wait(*bucket) {
-                self.settle();
+                self.settle(reach);
             }
         }
     }
 
-    /// Adds bins in rising order.
-    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>) {
-        let n_more = more.size_hint().0;
-        if self.buckets.is_empty() {
-            self.buckets.reserve_exact(n_more);
-            self.counts.reserve_exact(n_more);
-            more.for_each(|(bucket, n)| self.push(bucket, n));
-            self.shrink_to_fit();
-            return;
-        }
-        let n_bins = self.buckets.len() + n_more;
+    /// Adds bins in rising order, within this reach as all that are there.
+    fn add(&mut self, more: impl Iterator<Item = (u16, u64)>, reach: Reach) {
+        let pending = mem::take(&mut self.pending);
+        let sum = if self.buckets.is_empty() {
+            Self::of(more)
+        } else if let Some(mut places) = Places::of(self, more.size_hint().0, reach) {
+            more.for_each(|(bucket, n)| places.add(bucket, n));
+            places.bins()
+        } else {
+            self.merged(more)
+        };
+        *self = Self { pending, ..sum };
+    }
+
+    /// Of bins in rising order.
+    fn of(bins: impl Iterator<Item = (u16, u64)>) -> Self {
+        let (buckets, counts) = bins.map(|(bucket, n)| (bucket, narrow(n))).unzip();
+        let mut sparse = Self {
+            buckets,
+            counts,
+            pending: Vec::new(),
+        };
+        sparse.shrink_to_fit();
+        sparse
+    }
+
+    /// The bins that are settled with others in rising order.
+    fn merged(&self, more: impl Iterator<Item = (u16, u64)>) -> Self {
+        let n_bins = self.buckets.len() + more.size_hint().0;
         let mut merged = Self {
             buckets: Vec::with_capacity(n_bins),
             counts: Vec::with_capacity(n_bins),
-            pending: mem::take(&mut self.pending),
+            pending: Vec::new(),
         };
         let mut own = self.settled_bins();
         let mut next = own.next();
@@ -394,7 +391,7 @@ impl Sparse {
         let rest = next.into_iter().chain(own);
         rest.for_each(|(bucket, n)| merged.push(bucket, n));
         merged.shrink_to_fit();
-        *self = merged;
+        merged
     }
 
     fn shrink_to_fit(&mut self) {
@@ -404,8 +401,69 @@ impl Sparse {
 
     fn push(&mut self, bucket: u16, n: u64) {
         self.buckets.push(bucket);
-        // What has so many values is dense (see DENSE_FROM), so this never holds one back.
-        self.counts.push(u32::try_from(n).unwrap_or(u32::MAX));
+        self.counts.push(narrow(n));
+    }
+}
+
+/// Bins on their way to be sparse ones: each has a place, so that others may come in any order.
+struct Places {
+    first: u16,
+    counts: Vec<u32>,
+    /// A bit for each place that is taken.
+    taken: Vec<u64>,
+}
+
+impl Places {
+    /// Those that are settled, with room for so many more and what is pending, where that is not too sparse.
+    fn of(sparse: &Sparse, n_more: usize, reach: Reach) -> Option<Self> {
+        let n_places = usize::from(reach.last.saturating_sub(reach.first)) + 1;
+        let n_bins = sparse.buckets.len() + sparse.pending.len() + n_more;
+        if n_places > PLACES_A_BIN * n_bins {
+            return None;
+        }
+        let mut places = Self {
+            first: reach.first,
+            counts: vec![0; n_places],
+            taken: vec![0; n_places.div_ceil(64)],
+        };
+        let bins = sparse.settled_bins();
+        bins.for_each(|(bucket, n)| places.add(bucket, n));
+        Some(places)
+    }
+
+    #[inline]
+    fn add(&mut self, bucket: u16, n: u64) {
+        let place = usize::from(bucket.wrapping_sub(self.first));
+        if let (Some(count), Some(taken)) =
+            (self.counts.get_mut(place), self.taken.get_mut(place / 64))
+        {
+            *count = count.saturating_add(narrow(n));
+            *taken |= 1 << (place % 64);
+        }
+    }
+
+    /// The bins in rising order.
+    fn bins(&self) -> Sparse {
+        fastest!({
+            let n_bins = self.taken.iter().map(|word| word.count_ones() as usize);
+            let mut buckets = Vec::with_capacity(n_bins.sum());
+            for (word, first) in self.taken.iter().zip((self.first..).step_by(64)) {
+                let mut left = *word;
+                while let Ok(place @ ..64) = u16::try_from(left.trailing_zeros()) {
+                    buckets.push(first + place);
+                    left &= left - 1;
+                }
+            }
+            let places = buckets
+                .iter()
+                .map(|bucket| usize::from(bucket - self.first));
+            let counts = places.map(|place| self.counts.get(place).copied().unwrap_or_default());
+            Sparse {
+                counts: counts.collect(),
+                buckets,
+                pending: Vec::new(),
+            }
+        })
     }
 }
 
@@ -491,6 +549,11 @@ impl Dense {
         wider.add(self.iter());
         *self = wider;
     }
+}
+
+/// A sparse count. What has more values is dense (see [`DENSE_FROM`]), so this never holds one back.
+fn narrow(n: u64) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the lower half is meant")]
