@@ -2,6 +2,7 @@
 //! class of an error, the labels that a run has several of.
 
 use std::collections::BTreeSet;
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use chrono::Weekday;
@@ -17,6 +18,7 @@ use datafusion::logical_expr::{
 };
 
 use super::matching;
+use crate::cpu::fastest;
 use crate::request::Every;
 use crate::runs::{self, functions};
 use crate::tally::feedback::Feedback;
@@ -190,14 +192,23 @@ fn every(unit: &str, zone: &str, week_start: &str) -> Result<Every> {
     every.map_or_else(|| internal_err!("{unit} in {zone} is no length"), Ok)
 }
 
-/// Moments are mostly of spans that were met before, which are kept, in order.
+/// Moments mostly are of the span that the one before is of, else of one that was met before; these are
+/// kept, in order.
 fn buckets(times: &ArrayRef, every: &Every) -> Result<ArrayRef> {
     let mut met: Vec<(i64, i64)> = Vec::new();
     let (mut start, mut end) = (0, 0);
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let mut starts = Vec::with_capacity(times.len());
-    for (row, us) in times.values().iter().enumerate() {
-        if !(start..end).contains(us) && times.is_valid(row) {
+    while let Some(rest) = times.values().get(starts.len()..) {
+        let n_same = fastest!({
+            let mut rest = rest.iter();
+            rest.position(|us| *us < start || *us >= end)
+        });
+        starts.extend(repeat_n(start, n_same.unwrap_or(rest.len())));
+        let Some(us) = n_same.and_then(|first_other| rest.get(first_other)) else {
+            break;
+        };
+        if times.is_valid(starts.len()) {
             let after = met.partition_point(|(start, _)| start <= us);
             let before = after.checked_sub(1).and_then(|last| met.get(last));
             (start, end) = match before {

@@ -11,7 +11,6 @@ use std::ops::Range;
 use simdutf8::basic::{Utf8Error, from_utf8};
 
 use super::scan::{Scanner, plain_length, special_bytes};
-use crate::cpu::fastest;
 
 /// Texts are short up to so many bytes.
 const N_SHORT: usize = 64;
@@ -81,7 +80,7 @@ impl<'n, 'a> Alike<'n, 'a> {
         let mut places = (self.last..n_shapes).chain(0..self.last.min(n_shapes));
         let alike = places.find_map(|place| {
             let shape = self.shapes.get(place)?;
-            fastest!(shape.follow(json, &mut self.moves))?;
+            shape.follow(json, &mut self.moves)?;
             Some((place, shape))
         });
         let Some((place, shape)) = alike else {
@@ -134,8 +133,7 @@ fn moved(moves: &[Move], at: usize) -> usize {
 
 impl Shape<'_> {
     /// Finds what moves from this text to another; `None` where that has another shape.
-    #[inline(always)]
-    #[expect(clippy::inline_always, reason = "it runs within `fastest!`")]
+    #[inline]
     fn follow(&self, new: &[u8], moves: &mut Vec<Move>) -> Option<()> {
         moves.clear();
         let old = self.json;
@@ -158,11 +156,8 @@ impl Shape<'_> {
                     at_new += n_left;
                 } else {
                     let start = at_new - n_read;
-                    let length = text_length(rest)?;
-                    at_new += length;
-                    if !(is_whole && rest.get(..length)?.is_ascii()) {
-                        from_utf8(new.get(start..at_new)?).ok()?;
-                    }
+                    at_new += text_length(rest)?;
+                    from_utf8(new.get(start..at_new)?).ok()?;
                 }
             } else {
                 at_new -= n_read;
@@ -177,29 +172,23 @@ impl Shape<'_> {
     }
 }
 
-/// How many bytes two texts begin with alike; many are looked at at a time.
+/// How many bytes two texts begin with alike; 16 are looked at at a time.
 #[inline]
 fn common_length(one: &[u8], other: &[u8]) -> usize {
-    let n_same = common_chunks::<64>(one, other, 0);
-    let n_same = common_chunks::<8>(one, other, n_same);
+    let (ones, _) = one.as_chunks::<16>();
+    let (others, _) = other.as_chunks::<16>();
+    let mut n_same = 0;
+    for (one, other) in ones.iter().zip(others) {
+        let differing = u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other);
+        if differing != 0 {
+            return n_same + (differing.trailing_zeros() / 8) as usize;
+        }
+        n_same += one.len();
+    }
     let (one, other) = (one.get(n_same..), other.get(n_same..));
     let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
-    if let (Some(one), Some(other)) = (one.first_chunk(), other.first_chunk()) {
-        let differing = u64::from_le_bytes(*one) ^ u64::from_le_bytes(*other);
-        return n_same + (differing.trailing_zeros() / 8) as usize;
-    }
     let rest = one.iter().zip(other);
     n_same + rest.take_while(|(one, other)| one == other).count()
-}
-
-/// The same of texts that are alike up to there, as far as whole pieces of `N` bytes are.
-#[inline]
-fn common_chunks<const N: usize>(one: &[u8], other: &[u8], n_same: usize) -> usize {
-    let [one, other] = [one, other].map(|text| text.get(n_same..).unwrap_or_default());
-    let (ones, _) = one.as_chunks::<N>();
-    let (others, _) = other.as_chunks::<N>();
-    let both = ones.iter().zip(others);
-    n_same + N * both.take_while(|(one, other)| one == other).count()
 }
 
 /// Whether a text ends after so many bytes, which are ASCII without an escape or a control.

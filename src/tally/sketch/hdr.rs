@@ -18,9 +18,11 @@ const DENSE_FROM: u64 = 2;
 /// each bucket. Below [`DENSE_FROM`], so that a group at the edge does not go to and fro.
 const DENSE_UNTIL: u64 = 1;
 /// The least number of values that wait to be sorted into a sparse histogram.
-const PENDING_MIN: usize = 64;
+const PENDING_MIN: usize = 512;
 /// Bins get places, and need not come in order, where there are no more places than this for each.
 const PLACES_A_BIN: usize = 16;
+/// There is room for so many first.
+const FEW_PENDING: usize = 64;
 /// Beyond that so many wait for each bucket, which bounds the work for each value; they take two bytes each.
 const PENDING_PER_BIN: usize = 4;
 /// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
@@ -39,15 +41,16 @@ pub(super) struct Hdr {
 }
 
 impl Hdr {
-    pub(super) fn of(values: &[u64]) -> Self {
-        let mut buckets: Vec<u16> = values.iter().copied().map(bucket_of).collect();
-        buckets.sort_unstable();
+    pub(super) fn of(mut values: &[u64]) -> Self {
         let mut hdr = Self {
-            count: values.len() as u64,
-            min: values.iter().copied().min().unwrap_or(u64::MAX),
-            max: values.iter().copied().max().unwrap_or(0),
-            bins: Bins::Sparse(Sparse::of(runs_of(&buckets))),
+            count: 0,
+            min: u64::MAX,
+            max: 0,
+            bins: Bins::Sparse(Sparse::default()),
         };
+        while !values.is_empty() {
+            values = hdr.record_some(values);
+        }
         hdr.choose_form();
         hdr
     }
@@ -69,19 +72,15 @@ impl Hdr {
     }
 
     /// Adds one value or more of some, and gives the others.
-    pub(super) fn record_some<'v>(&mut self, mut values: &'v [u64]) -> &'v [u64] {
-        while let (Bins::Sparse(_), [next, rest @ ..]) = (&self.bins, values) {
-            self.record(*next);
-            values = rest;
-        }
-        let mut n_counted = 0;
-        if let Bins::Dense(dense) = &mut self.bins {
-            n_counted = fastest!({
+    pub(super) fn record_some<'v>(&mut self, values: &'v [u64]) -> &'v [u64] {
+        let n_counted = match &mut self.bins {
+            Bins::Sparse(sparse) => fastest!(sparse.wait_for(values)),
+            Bins::Dense(dense) => fastest!({
                 let counted = values.iter();
                 let counted = counted.take_while(|value| dense.record(bucket_of(**value)));
                 counted.count()
-            });
-        }
+            }),
+        };
         let (counted, others) = values.split_at(n_counted);
         self.count += counted.len() as u64;
         (self.min, self.max) = fastest!({
@@ -296,15 +295,35 @@ impl Sparse {
 
     /// Takes note of a value; `true` where it is time to settle.
     fn wait(&mut self, bucket: u16) -> bool {
-        let limit = PENDING_MIN.max(self.buckets.len() * PENDING_PER_BIN);
-        let n_waiting = self.pending.len();
-        if n_waiting == self.pending.capacity() {
-            let n_free = limit.saturating_sub(n_waiting);
-            let n_more = n_free.min(PENDING_MIN.max(n_waiting));
-            self.pending.reserve_exact(n_more);
-        }
+        self.make_room(1);
         self.pending.push(bucket);
-        self.pending.len() >= limit
+        self.n_free() == 0
+    }
+
+    /// Takes note of values until one would make it time to settle; gives their number.
+    #[inline]
+    fn wait_for(&mut self, values: &[u64]) -> usize {
+        let n_waiting = values.len().min(self.n_free().saturating_sub(1));
+        self.make_room(n_waiting);
+        let waiting = values.iter().take(n_waiting);
+        self.pending.extend(waiting.copied().map(bucket_of));
+        n_waiting
+    }
+
+    /// How many more values may wait.
+    fn n_free(&self) -> usize {
+        let limit = PENDING_MIN.max(self.buckets.len() * PENDING_PER_BIN);
+        limit.saturating_sub(self.pending.len())
+    }
+
+    /// Makes room for so many more values to wait, of those that may.
+    #[inline]
+    fn make_room(&mut self, n: usize) {
+        let n_waiting = self.pending.len();
+        if n > self.pending.capacity() - n_waiting {
+            let n_more = self.n_free().min(n_waiting.max(FEW_PENDING));
+            self.pending.reserve_exact(n.max(n_more));
+        }
     }
 
     /// Sorts in what waits.
@@ -563,7 +582,7 @@ const fn low_half(n: u64) -> u32 {
 
 /// Sorts by the lower byte, then by the upper one; few are sorted as anything is.
 fn sort(buckets: &mut Vec<u16>) {
-    const FEW: usize = 512;
+    const FEW: usize = 128;
     if buckets.len() < FEW {
         buckets.sort_unstable();
         return;
