@@ -140,8 +140,6 @@ impl Engine {
             .with_target_partitions(threads)
             .with_batch_size((bytes / threads / BATCH_SHARE).clamp(512, 8_192))
             .with_sort_spill_reservation_bytes((bytes / threads / 16).min(10 << 20));
-        // Nothing is left to simplify after the first.
-        config.options_mut().optimizer.max_passes = 1;
         // Plans of expressions and of what they are executed as differ in what they say may be null:
         // of `coalesce`, of `IS TRUE`, of unions. That is no error in ours.
         config
