@@ -18,7 +18,7 @@ use datafusion::arrow::array::{
 use datafusion::arrow::buffer::{Buffer, NullBuffer, OffsetBuffer};
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::common::{
-    DataFusionError, HashMap, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
+    DataFusionError, Result, ScalarValue, exec_datafusion_err, internal_datafusion_err,
 };
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::{
@@ -345,6 +345,17 @@ impl Feed for SummedValues {
     }
 }
 
+/// So many views are counted at a time.
+const N_VIEWS: usize = 512;
+
+/// A place for a view among these, which few others that come with it share.
+fn place_of_view(view: u128) -> usize {
+    // An odd number without a pattern: the digits of the golden ratio.
+    const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+    let [upper, lower, ..] = view.wrapping_mul(SPREAD).to_be_bytes();
+    usize::from(u16::from_be_bytes([upper, lower])) % N_VIEWS
+}
+
 #[derive(Debug)]
 struct Summaries;
 
@@ -378,14 +389,24 @@ impl Feed for Summaries {
             }
             return Ok(());
         }
-        // Rows that share a view, as a reader gives a dictionary, have one text.
+        // Rows that share a view, as a reader gives a dictionary, have one text: they are counted together
+        // until another view needs their place.
         let views = values.views();
-        let mut seen: HashMap<u128, (usize, u64)> = HashMap::with_capacity(rows.all.len() / 8);
+        let mut seen = vec![(0, 0, 0_u64); N_VIEWS];
         for row in rows.iter() {
             let view = views.get(row).copied().unwrap_or_default();
-            seen.entry(view).or_insert((row, 0)).1 += 1;
+            let Some((seen_view, seen_row, n)) = seen.get_mut(place_of_view(view)) else {
+                continue;
+            };
+            if *seen_view != view {
+                if *n > 0 {
+                    parsed.count(group, values.value(*seen_row), *n);
+                }
+                (*seen_view, *seen_row, *n) = (view, row, 0);
+            }
+            *n += 1;
         }
-        for (row, n) in seen.into_values() {
+        for (_, row, n) in seen.into_iter().filter(|(_, _, n)| *n > 0) {
             parsed.count(group, values.value(row), n);
         }
         Ok(())
