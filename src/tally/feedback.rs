@@ -280,23 +280,17 @@ impl Feedback {
         Ok(())
     }
 
-    /// Adds all that another tally holds, so many times: by doubling it, as any sum of the same.
-    pub(crate) fn merge_times(&mut self, other: &Self, mut n: u64) -> Result<(), FeedbackError> {
-        if n == 1 || other.is_empty() {
-            return self.merge(other);
+    /// Adds all that another tally holds, so many times.
+    pub(crate) fn merge_times(&mut self, other: &Self, n: u64) -> Result<(), FeedbackError> {
+        let mut all = Self {
+            n_unreadable: other.n_unreadable.saturating_mul(n),
+            ..Self::default()
+        };
+        for (key, tally) in other.keys.iter().filter(|_| n > 0) {
+            let tally = tally.times(n).ok_or_else(|| overflow(key))?;
+            all.insert(key.clone(), tally);
         }
-        let mut doubled = other.clone();
-        while n > 0 {
-            if n % 2 == 1 {
-                self.merge(&doubled)?;
-            }
-            n /= 2;
-            if n > 0 {
-                let same = doubled.clone();
-                doubled.merge(&same)?;
-            }
-        }
-        Ok(())
+        self.merge(&all)
     }
 
     /// Adds all that stored bytes hold.

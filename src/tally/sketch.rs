@@ -162,6 +162,23 @@ impl Sketch {
         Ok(())
     }
 
+    /// The sketch of each value so many times, at a cost that does not depend on `n`.
+    pub(crate) fn times(&self, n: u64) -> Result<Self, SketchError> {
+        let count = self.count().checked_mul(n).ok_or(SketchError::Count)?;
+        added(0, count)?;
+        let mut all = Self::new();
+        match &self.form {
+            Form::Exact(values) => values.iter().try_for_each(|v| all.record_n(*v, n))?,
+            Form::Hdr(_) if n == 0 => {}
+            Form::Hdr(hdr) => {
+                let bins = hdr.settled();
+                let bins = bins.iter().map(|(bucket, of_one)| (bucket, of_one * n));
+                all.with_hdr(|all| all.add(count, hdr.min, hdr.max, bins));
+            }
+        }
+        Ok(all)
+    }
+
     /// How many values there are.
     #[must_use]
     pub fn count(&self) -> u64 {

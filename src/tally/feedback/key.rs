@@ -149,6 +149,23 @@ impl KeyTally {
         self.contains_thread_feedback |= other.contains_thread_feedback;
     }
 
+    /// All that it holds so many times, if the counts and sums fit.
+    pub(super) fn times(&self, times: u64) -> Option<Self> {
+        let wide = u128::from(times);
+        Some(Self {
+            n: self.n.checked_mul(times).filter(|n| *n <= COUNT_MAX)?,
+            positive: self.positive.checked_mul(wide)?,
+            negative: self.negative.checked_mul(wide)?,
+            squares: (self.squares.as_ref()).and_then(|squares| narrow(squares * times)),
+            extremes: self.extremes,
+            scores: (self.scores.as_ref()).and_then(|scores| scores.times(times)),
+            errors: self.errors.checked_mul(times)?,
+            n_out_of_range: self.n_out_of_range.checked_mul(times)?,
+            labels: self.labels.times(times)?,
+            contains_thread_feedback: self.contains_thread_feedback,
+        })
+    }
+
     /// Whether `n` scores within the range can have these sums.
     pub(super) fn is_possible(&self) -> bool {
         let reach = BigUint::from(MAGNITUDE_MAX) * self.n;
@@ -248,6 +265,14 @@ impl Scores {
         Some(self)
     }
 
+    /// `None` past [`COUNT_MAX`] scores on a side.
+    fn times(&self, times: u64) -> Option<Self> {
+        Some(Self {
+            negative: self.negative.times(times).ok()?,
+            positive: self.positive.times(times).ok()?,
+        })
+    }
+
     fn heap_size(&self) -> usize {
         self.negative.heap_size() + self.positive.heap_size()
     }
@@ -315,6 +340,14 @@ impl Labels {
             self.counts.insert(label.to_owned(), n);
         }
         Some(())
+    }
+
+    fn times(&self, times: u64) -> Option<Self> {
+        let mut all = Self::default();
+        for (label, n) in &self.counts {
+            all.add(label, n.checked_mul(times)?)?;
+        }
+        Some(all)
     }
 
     fn heap_size(&self) -> usize {

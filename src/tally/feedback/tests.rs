@@ -547,6 +547,23 @@ proptest! {
     }
 
     #[test]
+    fn all_so_many_times_is_all_added_so_often(
+        before in prop::collection::vec(any_input(), 0..4),
+        inputs in prop::collection::vec(any_input(), 0..9),
+        n in prop_oneof![0..5_u64, 200..300_u64],
+    ) {
+        let added = of_inputs(&inputs);
+        let [mut at_once, mut one_by_one] = [(); 2].map(|()| of_inputs(&before));
+        at_once.merge_times(&added, n).unwrap();
+        for _ in 0..n {
+            one_by_one.merge(&added).unwrap();
+        }
+        prop_assert_eq!(&at_once, &one_by_one);
+        prop_assert_eq!(at_once.to_bytes(), one_by_one.to_bytes());
+        prop_assert_eq!(at_once.stats(), one_by_one.stats());
+    }
+
+    #[test]
     fn stored_bytes_come_back(inputs in prop::collection::vec(any_input(), 0..20)) {
         let feedback = of_inputs(&inputs);
         let back = Feedback::from_bytes(&feedback.to_bytes()).unwrap();

@@ -500,6 +500,16 @@ proptest! {
     }
 
     #[test]
+    fn values_many_times_are_values_added_so_often(values in any_values(), n in 0..4_u64) {
+        let sketch = sketch_of(&values);
+        let mut sum = Sketch::new();
+        for _ in 0..n {
+            sum.merge(&sketch).unwrap();
+        }
+        prop_assert_eq!(sketch.times(n).unwrap().to_bytes(), sum.to_bytes());
+    }
+
+    #[test]
     fn a_share_counts_a_bucket_by_its_middle(
         values in any_values(),
         thresholds in vec(any::<u64>(), 8),
@@ -570,7 +580,7 @@ proptest! {
         }
         let one_pass = sketch_of(&values).to_bytes();
         let mut several_at_once = Sketch::new();
-        for some in values.chunks(n_parts * 37) {
+        for some in values.chunks(n_parts * n_parts * 37) {
             several_at_once.record_all(some);
         }
         prop_assert_eq!(&several_at_once.to_bytes(), &one_pass);
