@@ -597,21 +597,23 @@ impl<T: Adds> Texts<T> {
             }
             Stored::Plain(at) => {
                 self.end_places()?;
-                self.ranges.clear();
-                for _ in 0..n {
-                    self.ranges.push(text(page, at)?);
-                }
                 match wanted {
                     Places::All(_) => {
-                        for place in 0..n {
-                            self.add(page, place, true)?;
+                        for _ in 0..n {
+                            let range = text(page, at)?;
+                            self.add(page, range, true)?;
                         }
                     }
                     Places::Some { places, are_there } => {
+                        self.ranges.clear();
+                        for _ in 0..n {
+                            self.ranges.push(text(page, at)?);
+                        }
                         let are_most = 2 * places.len() >= n;
                         for (at, place) in places.iter().enumerate() {
                             if are_there.is_none_or(|are_there| are_there.is_set(at)) {
-                                self.add(page, *place as usize, are_most)?;
+                                let range = self.ranges.get(*place as usize).cloned();
+                                self.add(page, range.unwrap_or_default(), are_most)?;
                             } else {
                                 self.plain.append_null();
                             }
@@ -625,8 +627,7 @@ impl<T: Adds> Texts<T> {
     }
 
     /// Adds a text of a page, which stays where it is, where most of the page's are wanted, or is copied.
-    fn add(&mut self, page: &Buffer, place: usize, are_most: bool) -> Result<()> {
-        let range = self.ranges.get(place).cloned().unwrap_or_default();
+    fn add(&mut self, page: &Buffer, range: Range<usize>, are_most: bool) -> Result<()> {
         self.n_bytes += range.len();
         if !are_most || range.len() <= MAX_INLINE_VIEW_LEN as usize {
             return T::add(page.get(range).unwrap_or_default(), &mut self.plain);
