@@ -348,11 +348,18 @@ impl Sparse {
     }
 
     fn merge(&mut self, other: &Self, reach: Reach) {
-        self.add(other.settled_bins(), reach);
-        for bucket in &other.pending {
-            if self.wait(*bucket) {
+        if !other.buckets.is_empty() {
+            self.add(other.settled_bins(), reach);
+        }
+        let mut pending = other.pending.as_slice();
+        while !pending.is_empty() {
+            let (waiting, others) = pending.split_at(pending.len().min(self.n_free()));
+            self.make_room(waiting.len());
+            self.pending.extend_from_slice(waiting);
+            if self.n_free() == 0 {
                 self.settle(reach);
             }
+            pending = others;
         }
     }
 
