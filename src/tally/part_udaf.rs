@@ -398,12 +398,11 @@ impl Feed for Summaries {
             let Some((seen_view, seen_row, n)) = seen.get_mut(place_of_view(view)) else {
                 continue;
             };
-            if *seen_view != view {
-                if *n > 0 {
-                    parsed.count(group, values.value(*seen_row), *n);
-                }
-                (*seen_view, *seen_row, *n) = (view, row, 0);
+            if *n > 0 && *seen_view != view {
+                parsed.count(group, values.value(*seen_row), *n);
+                *n = 0;
             }
+            (*seen_view, *seen_row) = (view, row);
             *n += 1;
         }
         for (_, row, n) in seen.into_iter().filter(|(_, _, n)| *n > 0) {
@@ -751,13 +750,61 @@ fn external(error: impl std::error::Error + Send + Sync + 'static) -> DataFusion
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use datafusion::arrow::array::{AsArray, RecordBatch};
     use datafusion::logical_expr::{Expr, ident};
     use datafusion::prelude::{SessionConfig, SessionContext};
+    use proptest::prelude::*;
 
     use super::*;
+
+    /// Summaries: few and many different ones, unreadable ones and none.
+    fn any_text() -> impl Strategy<Value = Option<String>> {
+        let summary = |score: u32| format!(r#"{{"key": {{"n": 1, "avg": {score}}}}}"#);
+        prop_oneof![
+            Just(None),
+            Just(Some(String::new())),
+            Just(Some("{}".to_owned())),
+            Just(Some("no summary".to_owned())),
+            (0..3_u32).prop_map(move |score| Some(summary(score))),
+            (0..2_000_u32).prop_map(move |score| Some(summary(score))),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn summaries_that_are_counted_are_those_of_the_rows(
+            texts in proptest::collection::vec(any_text(), 1..300),
+            lengths in proptest::collection::vec(1..900_usize, 1..4),
+        ) {
+            let groups = lengths.iter().enumerate();
+            let groups: Vec<usize> = groups.flat_map(|(group, n)| vec![group; *n]).collect();
+            let rows = texts.iter().cycle().take(groups.len());
+            let mut expected = vec![Feedback::default(); lengths.len()];
+            for (text, group) in rows.clone().zip(&groups) {
+                if let Some(text) = text {
+                    expected[*group].add_summaries_or_count(text).unwrap();
+                }
+            }
+            // Each row with a text of its own, and with one that it shares.
+            let own: StringViewArray = rows.clone().map(Option::as_deref).collect();
+            let mut shared = datafusion::arrow::array::StringViewBuilder::new().with_deduplicate_strings();
+            rows.for_each(|text| shared.append_option(text.as_deref()));
+            for values in [own, shared.finish()] {
+                let mut parts = PartGroups::<Summaries>::default();
+                let values: [ArrayRef; 1] = [Arc::new(values)];
+                parts.update_batch(&values, &groups, None, lengths.len()).unwrap();
+                let found = parts.evaluate(EmitTo::All).unwrap();
+                let found = found.as_binary::<i64>().iter();
+                let found: Vec<_> = found.map(|bytes| bytes.map(<[u8]>::to_vec)).collect();
+                let bytes = |all: &Feedback| (!all.is_empty()).then(|| all.to_bytes());
+                prop_assert_eq!(found, expected.iter().map(bytes).collect::<Vec<_>>());
+            }
+        }
+    }
 
     /// The bytes that a function gives for each of three groups, its states merged or not.
     async fn grouped(
