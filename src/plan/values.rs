@@ -18,7 +18,6 @@ use datafusion::logical_expr::{
 };
 
 use super::matching;
-use crate::cpu::fastest;
 use crate::request::Every;
 use crate::runs::{self, functions};
 use crate::tally::feedback::Feedback;
@@ -200,10 +199,7 @@ fn buckets(times: &ArrayRef, every: &Every) -> Result<ArrayRef> {
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let mut starts = Vec::with_capacity(times.len());
     while let Some(rest) = times.values().get(starts.len()..) {
-        let n_same = fastest!({
-            let mut rest = rest.iter();
-            rest.position(|us| *us < start || *us >= end)
-        });
+        let n_same = rest.iter().position(|us| *us < start || *us >= end);
         starts.extend(repeat_n(start, n_same.unwrap_or(rest.len())));
         let Some(us) = n_same.and_then(|first_other| rest.get(first_other)) else {
             break;
@@ -315,4 +311,32 @@ fn quotients(numbers: &ArrayRef, over: &ArrayRef, scale: &ColumnarValue) -> Arra
     let pairs = numbers.iter().zip(over);
     let quotients = pairs.map(|(number, over)| quotient(number?, over?));
     Arc::new(quotients.collect::<Int64Array>())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn each_moment_is_in_its_own_span(
+            // Of runs that follow each other, of any, and of no time.
+            starts in proptest::collection::vec((-1_000_000_000_000_i64..2_000_000_000_000, 0..90_i64), 1..30),
+            nulls in proptest::collection::vec(proptest::bool::weighted(0.1), 1..50),
+            unit in proptest::sample::select(vec!["1m", "1h", "1d", "1w", "1mo"]),
+            zone in proptest::sample::select(vec![Tz::UTC, Tz::Europe__Berlin]),
+        ) {
+            let every = Every::parse(unit, zone, Weekday::Mon).unwrap();
+            let times = starts.iter().flat_map(|(start, n)| (0..=*n).map(move |n| start + n * 7_000_000));
+            let times = times.zip(nulls.iter().cycle()).map(|(us, is_null)| (!is_null).then_some(us));
+            let times: TimestampMicrosecondArray = times.collect();
+            let expected = times.iter().map(|us| us.map(|us| every.bucket(us).unwrap().0));
+            let expected: TimestampMicrosecondArray = expected.collect();
+            let found = buckets(&(Arc::new(times) as ArrayRef), &every).unwrap();
+            prop_assert_eq!(found.as_primitive::<TimestampMicrosecondType>(), &expected);
+        }
+    }
 }
