@@ -17,14 +17,15 @@ const DENSE_FROM: u64 = 2;
 /// A dense histogram that must reach further becomes sparse where it has less values than this for
 /// each bucket. Below [`DENSE_FROM`], so that a group at the edge does not go to and fro.
 const DENSE_UNTIL: u64 = 1;
-/// The least number of values that wait to be sorted into a sparse histogram.
+/// So many values may wait to be sorted into a sparse histogram, ...
 const PENDING_MIN: usize = 512;
-/// Bins get places, and need not come in order, where there are no more places than this for each.
-const PLACES_A_BIN: usize = 16;
+/// ... and, where that is more, so many for each bucket, which bounds the work for each value; they take two
+/// bytes each.
+const PENDING_PER_BIN: usize = 4;
 /// There is room for so many first.
 const FEW_PENDING: usize = 64;
-/// Beyond that so many wait for each bucket, which bounds the work for each value; they take two bytes each.
-const PENDING_PER_BIN: usize = 4;
+/// Bins get places, and need not come in order, where there are no more places than this for each.
+const PLACES_A_BIN: usize = 16;
 /// A dense histogram that must reach further gets one bucket more for so many that it needs, ...
 const SLACK_DIVISOR: u16 = 8;
 /// ... and these, so that widening step by step stays cheap.
