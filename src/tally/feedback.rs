@@ -282,11 +282,16 @@ impl Feedback {
 
     /// Adds all that another tally holds, so many times.
     pub(crate) fn merge_times(&mut self, other: &Self, n: u64) -> Result<(), FeedbackError> {
+        match n {
+            0 => return Ok(()),
+            1 => return self.merge(other),
+            _ => {}
+        }
         let mut all = Self {
             n_unreadable: other.n_unreadable.saturating_mul(n),
             ..Self::default()
         };
-        for (key, tally) in other.keys.iter().filter(|_| n > 0) {
+        for (key, tally) in &other.keys {
             let tally = tally.times(n).ok_or_else(|| overflow(key))?;
             all.insert(key.clone(), tally);
         }

@@ -345,15 +345,15 @@ impl Feed for SummedValues {
     }
 }
 
-/// So many views are counted at a time.
-const N_VIEWS: usize = 512;
+/// So many views are counted at a time, or as many as there are rows.
+const N_VIEWS_MAX: usize = 512;
 
-/// A place for a view among these, which few others that come with it share.
-fn place_of_view(view: u128) -> usize {
+/// A place for a view among a power of two, which few others that come with it share.
+fn place_of_view(view: u128, n_places: usize) -> usize {
     // An odd number without a pattern: the digits of the golden ratio.
     const SPREAD: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
     let [upper, lower, ..] = view.wrapping_mul(SPREAD).to_be_bytes();
-    usize::from(u16::from_be_bytes([upper, lower])) % N_VIEWS
+    usize::from(u16::from_be_bytes([upper, lower])) & (n_places - 1)
 }
 
 #[derive(Debug)]
@@ -392,10 +392,11 @@ impl Feed for Summaries {
         // Rows that share a view, as a reader gives a dictionary, have one text: they are counted together
         // until another view needs their place.
         let views = values.views();
-        let mut seen = vec![(0, 0, 0_u64); N_VIEWS];
+        let n_places = rows.all.len().next_power_of_two().min(N_VIEWS_MAX);
+        let mut seen = vec![(0, 0, 0_u64); n_places];
         for row in rows.iter() {
             let view = views.get(row).copied().unwrap_or_default();
-            let Some((seen_view, seen_row, n)) = seen.get_mut(place_of_view(view)) else {
+            let Some((seen_view, seen_row, n)) = seen.get_mut(place_of_view(view, n_places)) else {
                 continue;
             };
             if *n > 0 && *seen_view != view {
