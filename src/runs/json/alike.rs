@@ -3,17 +3,26 @@
 //! The texts of a column mostly have the same members in the same order, and differ in some values alone.
 //! Where a text differs from one that was read before within plain texts and numbers only, it is JSON in
 //! UTF-8 as that one is, and its members stand where they stand there, moved by what those values are longer
-//! or shorter. So the two are compared, many bytes at a time, and only values that differ are read. Any
-//! other difference leaves the text to the [`Scanner`].
+//! or shorter. Which values differ is learned as they do: the pieces between them are compared, many bytes
+//! at a time, and only these values are read. Any other difference leaves the text to the [`Scanner`].
+
+#![expect(
+    clippy::inline_always,
+    reason = "what is not inlined is compiled for the oldest processor"
+)]
 
 use std::ops::Range;
 
+use fearless_simd::prelude::*;
+use fearless_simd::{Level, Simd, dispatch, i8x32, u8x32};
 use simdutf8::basic::{Utf8Error, from_utf8};
 
-use super::scan::{Scanner, plain_length, special_bytes};
+use super::scan::{Scanner, plain_length};
 
+/// So many bytes are looked at at a time.
+const N_BLOCK: usize = 32;
 /// Texts are short up to so many bytes.
-const N_SHORT: usize = 64;
+const N_SHORT: usize = 3 * N_BLOCK;
 /// As many texts are remembered.
 const N_SHAPES: usize = 4;
 /// Where so many more texts are not alike than are, no more are compared.
@@ -29,23 +38,69 @@ pub(super) struct Alike<'n, 'a> {
     n_others: usize,
     found: Vec<Option<&'a str>>,
     moves: Vec<Move>,
+    level: Level,
 }
 
 /// A text that was read.
 #[derive(Debug)]
 struct Shape<'a> {
     json: &'a [u8],
-    /// What may differ in another text of this shape: numbers, and what stands between the quotes of texts
-    /// without escapes that are no names.
-    values: Vec<Range<usize>>,
+    values: Vec<Value>,
+    /// What is between the values that differ: the same in all texts of this shape.
+    pieces: Vec<Piece>,
     found: Vec<Option<Range<usize>>>,
 }
 
-/// From one place on, all stands at another.
+/// What may differ in another text of a shape: a number, or what stands between the quotes of a text without
+/// escapes that is no name.
+#[derive(Debug)]
+struct Value {
+    part: Range<usize>,
+    was_seen_to_differ: bool,
+}
+
+#[derive(Debug)]
+struct Piece {
+    part: Range<usize>,
+    /// The bytes that it begins with, and a bit for each of them.
+    head: [u8; N_BLOCK],
+    head_bits: u64,
+    then: Then,
+}
+
+/// What follows a piece.
+#[derive(Clone, Copy, Debug)]
+enum Then {
+    /// A text of so many bytes, as long in all texts so far.
+    TextAsLong(usize),
+    /// A text of so many bytes, in others of more or fewer.
+    Text(usize),
+    Number(usize),
+    End,
+}
+
+/// How a text differs from another one.
+#[derive(Clone, Copy, Debug)]
+enum Differs {
+    /// First at this place of that one.
+    At(usize),
+    /// In how long the text after a piece is.
+    InLength,
+}
+
+/// How far a text has been followed.
+#[derive(Clone, Copy, Debug, Default)]
+struct Followed {
+    n_pieces: usize,
+    /// What follows stands so many bytes further on; it wraps around where it stands further ahead.
+    by: usize,
+}
+
+/// From a place on, all stands so many bytes further on.
 #[derive(Debug)]
 struct Move {
     from: usize,
-    to: usize,
+    by: usize,
 }
 
 impl<'n, 'a> Alike<'n, 'a> {
@@ -58,6 +113,7 @@ impl<'n, 'a> Alike<'n, 'a> {
             n_others: 0,
             found: vec![None; names.len()],
             moves: Vec::new(),
+            level: Level::new(),
         }
     }
 
@@ -78,21 +134,20 @@ impl<'n, 'a> Alike<'n, 'a> {
     fn find_alike(&mut self, json: &'a [u8]) -> bool {
         let n_shapes = self.shapes.len();
         let mut places = (self.last..n_shapes).chain(0..self.last.min(n_shapes));
-        let alike = places.find_map(|place| {
-            let shape = self.shapes.get(place)?;
-            shape.follow(json, &mut self.moves)?;
-            Some((place, shape))
+        let alike = places.find(|place| {
+            let shape = self.shapes.get_mut(*place);
+            shape.is_some_and(|shape| shape.is_of(self.level, json, &mut self.moves))
         });
-        let Some((place, shape)) = alike else {
+        let Some((place, shape)) = alike.and_then(|place| Some((place, self.shapes.get(place)?)))
+        else {
             return false;
         };
         self.last = place;
         for (found, before) in self.found.iter_mut().zip(&shape.found) {
-            let place = before.as_ref().map(|part| {
+            let part = before.as_ref().and_then(|part| {
                 let [start, end] = [part.start, part.end].map(|at| moved(&self.moves, at));
-                start..end
+                json.get(start..end)
             });
-            let part = place.and_then(|place| json.get(place));
             *found = part.and_then(|part| from_utf8(part).ok());
         }
         true
@@ -110,6 +165,7 @@ impl<'n, 'a> Alike<'n, 'a> {
         let shape = Shape {
             json,
             values: values(json),
+            pieces: vec![Piece::new(json, 0..json.len(), Then::End)],
             found: found.iter().map(|part| part.map(place)).collect(),
         };
         if n_shapes < N_SHAPES {
@@ -128,105 +184,193 @@ impl<'n, 'a> Alike<'n, 'a> {
 #[inline]
 fn moved(moves: &[Move], at: usize) -> usize {
     let last = moves.iter().rev().find(|one| one.from <= at);
-    last.map_or(at, |one| one.to + (at - one.from))
+    last.map_or(at, |one| at.wrapping_add(one.by))
 }
 
 impl Shape<'_> {
-    /// Finds what moves from this text to another; `None` where that has another shape.
-    #[inline]
-    fn follow(&self, new: &[u8], moves: &mut Vec<Move>) -> Option<()> {
+    /// Whether a text has this shape, and what moves from this text to that one.
+    fn is_of(&mut self, level: Level, new: &[u8], moves: &mut Vec<Move>) -> bool {
         moves.clear();
-        let old = self.json;
-        let (mut at_old, mut at_new) = (0, 0);
-        let mut values = self.values.iter();
+        let mut so_far = Followed::default();
         loop {
-            let n_same = common_length(old.get(at_old..)?, new.get(at_new..)?);
-            at_old += n_same;
-            at_new += n_same;
-            if at_old == old.len() && at_new == new.len() {
-                return Some(());
+            let followed = dispatch!(level, simd => self.follow(simd, new, moves, so_far));
+            let Err((place, differs)) = followed else {
+                return true;
+            };
+            if !self.learn(place.n_pieces, differs) {
+                return false;
             }
-            let value = values.find(|value| value.end >= at_old)?;
-            let n_read = at_old.checked_sub(value.start)?;
-            if old.get(value.end) == Some(&b'"') {
-                let rest = new.get(at_new..)?;
-                let is_whole = old.get(at_old).is_some_and(u8::is_ascii);
-                let n_left = value.end - at_old;
-                if is_whole && is_plain_ascii(rest, n_left) {
-                    at_new += n_left;
-                } else {
-                    let start = at_new - n_read;
-                    at_new += text_length(rest)?;
-                    from_utf8(new.get(start..at_new)?).ok()?;
+            so_far = place;
+        }
+    }
+
+    /// Follows a text on to its end, or to where it differs.
+    #[inline(always)]
+    fn follow<S: Simd>(
+        &self,
+        simd: S,
+        new: &[u8],
+        moves: &mut Vec<Move>,
+        so_far: Followed,
+    ) -> Result<(), (Followed, Differs)> {
+        let mut by = so_far.by;
+        for (n_pieces, piece) in self.pieces.iter().enumerate().skip(so_far.n_pieces) {
+            let stop = |differs| Err((Followed { n_pieces, by }, differs));
+            let part = &piece.part;
+            let start = part.start.wrapping_add(by);
+            if let Some(n_same) = self.first_difference(simd, piece, new, start) {
+                return stop(Differs::At(part.start + n_same));
+            }
+            let at = start + part.len();
+            let length = match piece.then {
+                Then::TextAsLong(_) | Then::Text(_) => text_length(simd, new, at),
+                Then::Number(_) => new.get(at..).and_then(number_length),
+                Then::End if at == new.len() => return Ok(()),
+                Then::End => None,
+            };
+            let Some(length) = length else {
+                return stop(Differs::At(part.end));
+            };
+            match piece.then {
+                // Nothing is computed from what was found, so that nothing waits for it.
+                Then::TextAsLong(before) if before == length => {}
+                Then::TextAsLong(_) => return stop(Differs::InLength),
+                Then::Text(before) | Then::Number(before) => {
+                    by = by.wrapping_add(length).wrapping_sub(before);
+                    let from = part.end + before;
+                    moves.push(Move { from, by });
                 }
-            } else {
-                at_new -= n_read;
-                at_new += number_length(new.get(at_new..)?)?;
+                Then::End => {}
             }
-            at_old = value.end;
-            moves.push(Move {
-                from: at_old,
-                to: at_new,
-            });
         }
+        Ok(())
     }
-}
 
-/// How many bytes two texts begin with alike; 16 are looked at at a time.
-#[inline]
-fn common_length(one: &[u8], other: &[u8]) -> usize {
-    let (ones, _) = one.as_chunks::<16>();
-    let (others, _) = other.as_chunks::<16>();
-    let mut n_same = 0;
-    for (one, other) in ones.iter().zip(others) {
-        let differing = u128::from_le_bytes(*one) ^ u128::from_le_bytes(*other);
+    /// The first byte of a piece that is another one in a text.
+    #[inline(always)]
+    fn first_difference<S: Simd>(
+        &self,
+        simd: S,
+        piece: &Piece,
+        new: &[u8],
+        start: usize,
+    ) -> Option<usize> {
+        let head = u8x32::load_array_ref(simd, &piece.head);
+        let same = block(simd, new, start).simd_eq(head).to_bitmask();
+        let differing = !same & piece.head_bits;
         if differing != 0 {
-            return n_same + (differing.trailing_zeros() / 8) as usize;
+            return Some(differing.trailing_zeros() as usize);
         }
-        n_same += one.len();
+        let part = &piece.part;
+        if part.len() <= N_BLOCK {
+            return None;
+        }
+        let rest = self.json.get(part.start + N_BLOCK..part.end);
+        let new = new.get(start + N_BLOCK..).unwrap_or_default();
+        let rest = rest.filter(|rest| !new.starts_with(rest))?;
+        Some(N_BLOCK + common_length(rest, new))
     }
-    let (one, other) = (one.get(n_same..), other.get(n_same..));
-    let (one, other) = (one.unwrap_or_default(), other.unwrap_or_default());
-    let rest = one.iter().zip(other);
-    n_same + rest.take_while(|(one, other)| one == other).count()
+
+    /// Whether a text may yet have this shape that differs after so many pieces; from now on, texts may
+    /// differ so.
+    #[cold]
+    fn learn(&mut self, n_pieces: usize, differs: Differs) -> bool {
+        let Some(piece) = self.pieces.get_mut(n_pieces) else {
+            return false;
+        };
+        let place = match (differs, piece.then) {
+            (Differs::InLength, Then::TextAsLong(length)) => {
+                piece.then = Then::Text(length);
+                return true;
+            }
+            (Differs::InLength, _) => return false,
+            (Differs::At(place), _) => place,
+        };
+        let index = self.values.partition_point(|value| value.part.end < place);
+        let value = self.values.get_mut(index);
+        let is_new = |value: &&mut Value| value.part.start <= place && !value.was_seen_to_differ;
+        let Some(value) = value.filter(is_new) else {
+            return false;
+        };
+        value.was_seen_to_differ = true;
+        let value = value.part.clone();
+        let then = match self.json.get(value.end) {
+            Some(b'"') => Then::TextAsLong(value.len()),
+            _ => Then::Number(value.len()),
+        };
+        let before = Piece::new(self.json, piece.part.start..value.start, then);
+        let after = Piece::new(self.json, value.end..piece.part.end, piece.then);
+        *piece = before;
+        self.pieces.insert(n_pieces + 1, after);
+        true
+    }
 }
 
-/// Whether a text ends after so many bytes, which are ASCII without an escape or a control.
-#[inline]
-fn is_plain_ascii(text: &[u8], length: usize) -> bool {
-    let Some((plain, [b'"', ..])) = text.split_at_checked(length) else {
-        return false;
-    };
-    let word = |bytes: &[u8; 8]| {
-        let word = u64::from_le_bytes(*bytes);
-        special_bytes(word) | word & u64::from_ne_bytes([0x80; 8])
-    };
-    let (words, rest) = plain.as_chunks();
-    let special = words.iter().fold(0, |all, bytes| all | word(bytes));
-    match plain.last_chunk() {
-        Some(last) => special | word(last) == 0,
-        None => rest
-            .iter()
-            .all(|byte| matches!(byte, b' ' | b'!' | b'#'..=b'[' | b']'..=b'~')),
+impl Piece {
+    fn new(json: &[u8], part: Range<usize>, then: Then) -> Self {
+        let bytes = json.get(part.clone()).unwrap_or_default();
+        Self {
+            head: first_bytes(bytes),
+            head_bits: (1 << bytes.len().min(N_BLOCK)) - 1,
+            part,
+            then,
+        }
     }
 }
 
-/// The bytes before a text's end; `None` where there is an escape or a control before it.
-#[inline]
-fn text_length(text: &[u8]) -> Option<usize> {
-    let (words, _) = text.as_chunks();
-    let mut words = words.iter().take(N_SHORT / size_of::<u64>());
+/// How many bytes two texts begin with alike.
+#[cold]
+fn common_length(one: &[u8], other: &[u8]) -> usize {
+    let pairs = one.iter().zip(other);
+    pairs.take_while(|(one, other)| one == other).count()
+}
+
+/// How long the text is that begins at a place; `None` where there is an escape or a control in it, or no
+/// end, or it is not UTF-8.
+#[inline(always)]
+fn text_length<S: Simd>(simd: S, json: &[u8], at: usize) -> Option<usize> {
     let mut length = 0;
-    let special = words.find_map(|word| {
-        let special = special_bytes(u64::from_le_bytes(*word));
-        length += if special == 0 { word.len() } else { 0 };
-        (special > 0).then_some((special.trailing_zeros() / 8) as usize)
-    });
-    length += match special {
-        Some(length) => length,
-        None => plain_length(text.get(length..)?),
-    };
-    (text.get(length) == Some(&b'"')).then_some(length)
+    while length < N_SHORT {
+        let bytes = block(simd, json, at + length);
+        // Those beyond ASCII are below zero.
+        let is_control = bytes.bitcast::<i8x32<S>>().simd_lt(b' '.cast_signed());
+        let is_special = bytes.simd_eq(b'"') | bytes.simd_eq(b'\\') | is_control;
+        let special = is_special.to_bitmask();
+        if special != 0 {
+            length += special.trailing_zeros() as usize;
+            if json.get(at + length) == Some(&b'"') {
+                return Some(length);
+            }
+            break;
+        }
+        length += N_BLOCK;
+    }
+    any_text_length(json.get(at..)?)
+}
+
+/// The same of a text that is not short or not ASCII.
+#[cold]
+fn any_text_length(json: &[u8]) -> Option<usize> {
+    let (text, rest) = json.split_at_checked(plain_length(json))?;
+    (rest.first() == Some(&b'"') && from_utf8(text).is_ok()).then_some(text.len())
+}
+
+/// The bytes of a text from a place on; zeros after its end.
+#[inline(always)]
+fn block<S: Simd>(simd: S, text: &[u8], from: usize) -> u8x32<S> {
+    match text.get(from..from + N_BLOCK) {
+        Some(bytes) => u8x32::from_slice(simd, bytes),
+        None => u8x32::load_array(simd, first_bytes(text.get(from..).unwrap_or_default())),
+    }
+}
+
+#[cold]
+fn first_bytes(bytes: &[u8]) -> [u8; N_BLOCK] {
+    let mut first = [0; N_BLOCK];
+    for (to, from) in first.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    first
 }
 
 /// The bytes of the number that a text begins with.
@@ -253,8 +397,8 @@ fn number_length(text: &[u8]) -> Option<usize> {
 }
 
 /// The values of a JSON text that may differ in another of its shape.
-fn values(json: &[u8]) -> Vec<Range<usize>> {
-    let mut values = Vec::new();
+fn values(json: &[u8]) -> Vec<Value> {
+    let mut parts = Vec::new();
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         let start = at;
@@ -275,15 +419,20 @@ fn values(json: &[u8]) -> Vec<Range<usize>> {
                 let after = json.get(at..).unwrap_or_default();
                 let is_name = after.trim_ascii_start().first() == Some(&b':');
                 if !has_escapes && !is_name {
-                    values.push(start..end);
+                    parts.push(start..end);
                 }
             }
             b'-' | b'0'..=b'9' => {
                 at += number_length(json.get(at..).unwrap_or_default()).unwrap_or(1);
-                values.push(start..at);
+                parts.push(start..at);
             }
             _ => at += 1,
         }
     }
-    values
+    let parts = parts.into_iter();
+    let value = |part| Value {
+        part,
+        was_seen_to_differ: false,
+    };
+    parts.map(value).collect()
 }

@@ -436,7 +436,7 @@ pub(crate) fn plain_length(text: &[u8]) -> usize {
 /// The upper bits of the bytes that a text may not hold as they are: quotes, backslashes, controls. Above
 /// the lowest of them there may be others.
 #[inline]
-pub(super) const fn special_bytes(word: u64) -> u64 {
+const fn special_bytes(word: u64) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const QUOTES: u64 = ONES * b'"' as u64;
     const BACKSLASHES: u64 = ONES * b'\\' as u64;

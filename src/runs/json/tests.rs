@@ -124,6 +124,25 @@ fn depth_does_not_matter_where_nothing_is_sought() {
 }
 
 #[test]
+fn however_many_values_differ_what_follows_is_found() {
+    let rows = 0..5_usize;
+    let json = |row: usize| {
+        let numbers: Vec<String> = (0..2_000)
+            .map(|n| (row * 37 * n % 1_009).to_string())
+            .collect();
+        format!(
+            r#"{{"b": [{}], "c": "{}", "a": "{row}"}}"#,
+            numbers.join(", "),
+            "é".repeat(row * 50)
+        )
+    };
+    let jsons: BinaryViewArray = rows.clone().map(|row| Some(json(row))).collect();
+    let found = texts_at(&jsons, None, "a").unwrap();
+    let expected: StringViewArray = rows.map(|row| Some(row.to_string())).collect();
+    assert_eq!(found.as_string_view(), &expected);
+}
+
+#[test]
 fn the_first_scalar_among_names_is_taken() {
     let first = |json: &str| one(json, |jsons| first_texts(jsons, None, &["a", "b", "c"]));
     for (json, text) in [
