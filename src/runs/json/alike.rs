@@ -65,6 +65,8 @@ struct Piece {
     /// The bytes that it begins with, and a bit for each of them.
     head: [u8; N_BLOCK],
     head_bits: u64,
+    /// There are values in it, which were not seen to differ.
+    has_values: bool,
     then: Then,
 }
 
@@ -162,12 +164,14 @@ impl<'n, 'a> Alike<'n, 'a> {
             start..start + part.len()
         };
         let json = json.as_bytes();
-        let shape = Shape {
+        let mut shape = Shape {
             json,
             values: values(json),
-            pieces: vec![Piece::new(json, 0..json.len(), Then::End)],
+            pieces: Vec::new(),
             found: found.iter().map(|part| part.map(place)).collect(),
         };
+        let whole = shape.piece(0..json.len(), Then::End);
+        shape.pieces.push(whole);
         if n_shapes < N_SHAPES {
             self.last = n_shapes;
             self.shapes.push(shape);
@@ -279,12 +283,12 @@ impl Shape<'_> {
             return false;
         };
         let place = match (differs, piece.then) {
+            (Differs::At(place), _) if piece.has_values => place,
             (Differs::InLength, Then::TextAsLong(length)) => {
                 piece.then = Then::Text(length);
                 return true;
             }
-            (Differs::InLength, _) => return false,
-            (Differs::At(place), _) => place,
+            _ => return false,
         };
         let index = self.values.partition_point(|value| value.part.end < place);
         let value = self.values.get_mut(index);
@@ -298,20 +302,22 @@ impl Shape<'_> {
             Some(b'"') => Then::TextAsLong(value.len()),
             _ => Then::Number(value.len()),
         };
-        let before = Piece::new(self.json, piece.part.start..value.start, then);
-        let after = Piece::new(self.json, value.end..piece.part.end, piece.then);
-        *piece = before;
-        self.pieces.insert(n_pieces + 1, after);
+        let (part, after) = (piece.part.clone(), piece.then);
+        let pieces = [
+            self.piece(part.start..value.start, then),
+            self.piece(value.end..part.end, after),
+        ];
+        self.pieces.splice(n_pieces..=n_pieces, pieces);
         true
     }
-}
 
-impl Piece {
-    fn new(json: &[u8], part: Range<usize>, then: Then) -> Self {
-        let bytes = json.get(part.clone()).unwrap_or_default();
-        Self {
+    fn piece(&self, part: Range<usize>, then: Then) -> Piece {
+        let bytes = self.json.get(part.clone()).unwrap_or_default();
+        let n_before = |at: usize| self.values.partition_point(|value| value.part.end <= at);
+        Piece {
             head: first_bytes(bytes),
             head_bits: (1 << bytes.len().min(N_BLOCK)) - 1,
+            has_values: n_before(part.start) < n_before(part.end),
             part,
             then,
         }
