@@ -94,11 +94,11 @@ enum Differs {
 #[derive(Clone, Copy, Debug, Default)]
 struct Followed {
     n_pieces: usize,
-    /// What follows stands so many bytes further on; it wraps around where it stands further ahead.
+    /// What follows stands so many bytes further on than in the other text; wraps around where less far.
     by: usize,
 }
 
-/// From a place on, all stands so many bytes further on.
+/// From a place on, all stands so many bytes further on; wraps around where less far.
 #[derive(Debug)]
 struct Move {
     from: usize,
