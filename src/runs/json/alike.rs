@@ -45,18 +45,12 @@ pub(super) struct Alike<'n, 'a> {
 #[derive(Debug)]
 struct Shape<'a> {
     json: &'a [u8],
-    values: Vec<Value>,
-    /// What is between the values that differ: the same in all texts of this shape.
+    /// What may differ in another text of this shape: numbers, and what stands between the quotes of texts
+    /// without escapes that are no names.
+    values: Vec<Range<usize>>,
+    /// What is between the values that were seen to differ: the same in all texts of this shape.
     pieces: Vec<Piece>,
     found: Vec<Option<Range<usize>>>,
-}
-
-/// What may differ in another text of a shape: a number, or what stands between the quotes of a text without
-/// escapes that is no name.
-#[derive(Debug)]
-struct Value {
-    part: Range<usize>,
-    was_seen_to_differ: bool,
 }
 
 #[derive(Debug)]
@@ -226,26 +220,24 @@ impl Shape<'_> {
                 return stop(Differs::At(part.start + n_same));
             }
             let at = start + part.len();
-            let length = match piece.then {
-                Then::TextAsLong(_) | Then::Text(_) => text_length(simd, new, at),
-                Then::Number(_) => new.get(at..).and_then(number_length),
+            let (before, length) = match piece.then {
+                Then::TextAsLong(before) => match text_length(simd, new, at) {
+                    // Nothing is computed from what was found, so that nothing waits for it.
+                    Some(length) if length == before => continue,
+                    Some(_) => return stop(Differs::InLength),
+                    None => (before, None),
+                },
+                Then::Text(before) => (before, text_length(simd, new, at)),
+                Then::Number(before) => (before, new.get(at..).and_then(number_length)),
                 Then::End if at == new.len() => return Ok(()),
-                Then::End => None,
+                Then::End => (0, None),
             };
             let Some(length) = length else {
                 return stop(Differs::At(part.end));
             };
-            match piece.then {
-                // Nothing is computed from what was found, so that nothing waits for it.
-                Then::TextAsLong(before) if before == length => {}
-                Then::TextAsLong(_) => return stop(Differs::InLength),
-                Then::Text(before) | Then::Number(before) => {
-                    by = by.wrapping_add(length).wrapping_sub(before);
-                    let from = part.end + before;
-                    moves.push(Move { from, by });
-                }
-                Then::End => {}
-            }
+            by = by.wrapping_add(length).wrapping_sub(before);
+            let from = part.end + before;
+            moves.push(Move { from, by });
         }
         Ok(())
     }
@@ -290,14 +282,14 @@ impl Shape<'_> {
             }
             _ => return false,
         };
-        let index = self.values.partition_point(|value| value.part.end < place);
-        let value = self.values.get_mut(index);
-        let is_new = |value: &&mut Value| value.part.start <= place && !value.was_seen_to_differ;
-        let Some(value) = value.filter(is_new) else {
+        // One that was seen to differ is no part of the piece, but may lie beside it.
+        let index = self.values.partition_point(|value| value.end < place);
+        let is_within = |value: &&Range<usize>| {
+            value.start <= place && piece.part.start < value.start && value.end < piece.part.end
+        };
+        let Some(value) = self.values.get(index).filter(is_within).cloned() else {
             return false;
         };
-        value.was_seen_to_differ = true;
-        let value = value.part.clone();
         let then = match self.json.get(value.end) {
             Some(b'"') => Then::TextAsLong(value.len()),
             _ => Then::Number(value.len()),
@@ -313,7 +305,7 @@ impl Shape<'_> {
 
     fn piece(&self, part: Range<usize>, then: Then) -> Piece {
         let bytes = self.json.get(part.clone()).unwrap_or_default();
-        let n_before = |at: usize| self.values.partition_point(|value| value.part.end <= at);
+        let n_before = |at: usize| self.values.partition_point(|value| value.end <= at);
         Piece {
             head: first_bytes(bytes),
             head_bits: (1 << bytes.len().min(N_BLOCK)) - 1,
@@ -403,8 +395,8 @@ fn number_length(text: &[u8]) -> Option<usize> {
 }
 
 /// The values of a JSON text that may differ in another of its shape.
-fn values(json: &[u8]) -> Vec<Value> {
-    let mut parts = Vec::new();
+fn values(json: &[u8]) -> Vec<Range<usize>> {
+    let mut values = Vec::new();
     let mut at = 0;
     while let Some(byte) = json.get(at) {
         let start = at;
@@ -425,20 +417,15 @@ fn values(json: &[u8]) -> Vec<Value> {
                 let after = json.get(at..).unwrap_or_default();
                 let is_name = after.trim_ascii_start().first() == Some(&b':');
                 if !has_escapes && !is_name {
-                    parts.push(start..end);
+                    values.push(start..end);
                 }
             }
             b'-' | b'0'..=b'9' => {
                 at += number_length(json.get(at..).unwrap_or_default()).unwrap_or(1);
-                parts.push(start..at);
+                values.push(start..at);
             }
             _ => at += 1,
         }
     }
-    let parts = parts.into_iter();
-    let value = |part| Value {
-        part,
-        was_seen_to_differ: false,
-    };
-    parts.map(value).collect()
+    values
 }
