@@ -33,7 +33,10 @@ use crate::traces::{self, USAGE};
 pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use numbered::Numbered;
-pub(crate) use own::{Below, children, of_children, own_usage, own_usage_above, usage_of};
+pub(crate) use own::{
+    Below, SharedBelow, children, of_children, of_parents, own_usage, own_usage_above,
+    own_usage_at_once, usage_of,
+};
 use split::TRACE_FAILED;
 pub(crate) use split::{
     BUCKET, ERROR_CLASS, FEEDBACK_TEXT, LISTED, PLACED, RECORDED, Split, built_from, failed_traces,

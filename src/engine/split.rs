@@ -18,7 +18,7 @@ use super::question::{
 };
 use super::{Engine, failure};
 use crate::error::{Error, Result};
-use crate::plan::{self, Below, RunFilter, Split};
+use crate::plan::{self, Below, RunFilter, SharedBelow, Split};
 use crate::request::{Key, Listing, Population, Request, RunPage, Usage, Window};
 use crate::runs::Column;
 use crate::source::tallies::{Origin, WantedTallies};
@@ -115,7 +115,7 @@ enum Kind {
 /// What children used, and in which columns.
 struct UsedBelow {
     usage: Vec<Column>,
-    sums: Arc<Below>,
+    sums: SharedBelow,
     _memory: MemoryReservation,
 }
 
@@ -241,8 +241,15 @@ impl<'a> Groups<'a> {
         let read =
             |sum: &mut T, batch: &RecordBatch| read_groups(batch, n_labels, |row| read(sum, row));
         let columns = split.read(self.runs);
-        self.execute(&columns, |asked| asked.tallies(split), read)
-            .await
+        let plan = |asked: &Asked| asked.tallies(split);
+        if self.can_be_at_once(split, &columns) {
+            match self.attempt(true, &plan, &read).await {
+                // Runs stand far from their parents, or there are too many without one.
+                Err(Stop::Failed(Error::Memory { .. })) => {}
+                answer => return answer,
+            }
+        }
+        self.execute(&columns, plan, read).await
     }
 
     /// The first runs in an order: `read` gets one after another.
@@ -335,19 +342,44 @@ impl<'a> Groups<'a> {
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
         self.use_below(columns).await?;
-        let answer = self.attempt(&plan, &read).await;
+        let answer = self.attempt(false, &plan, &read).await;
         match answer {
             Err(Stop::Failed(Error::Memory { .. })) if self.below.is_some() => {
                 // Joined, nothing of it need be held in memory.
                 self.below = None;
-                self.attempt(&plan, &read).await
+                self.attempt(false, &plan, &read).await
             }
             answer => answer,
         }
     }
 
+    /// Whether own usage can be told in the pass that sums it up.
+    fn can_be_at_once(&self, split: &Split<'_>, columns: &[Column]) -> bool {
+        let usage = plan::usage_of(columns);
+        let [part] = self.parts.as_slice() else {
+            return false;
+        };
+        // All runs that may be parents must come by, and all that may be children.
+        let are_all = *self.runs == Population::All
+            && [&part.wanted, &self.children]
+                .iter()
+                .all(|wanted| wanted.window == Window::default())
+            && self.question.filters.is_empty()
+            && self.filter.is_none();
+        let is_known = self.below.as_ref();
+        let is_known = is_known.is_some_and(|below| below.usage == usage);
+        part.kind == Kind::OwnUsage
+            && !usage.is_empty()
+            && !is_known
+            && are_all
+            && split.only_sums(&usage)
+            && split.read_of_roots().is_empty()
+            && (self.has_own_feedback() || !split.asks_for_feedback())
+    }
+
     async fn attempt<T: Default>(
         &mut self,
+        at_once: bool,
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
@@ -374,6 +406,7 @@ impl<'a> Groups<'a> {
                 window: &window,
                 all,
                 children,
+                at_once,
                 below: below.as_ref(),
                 filter: filter.as_ref(),
                 records: records.as_ref(),
@@ -411,7 +444,7 @@ impl<'a> Groups<'a> {
             Ok(sums) => {
                 self.below = Some(UsedBelow {
                     usage,
-                    sums: Arc::new(sums),
+                    sums: Arc::new(sums.into()),
                     _memory: memory,
                 });
                 Ok(())
@@ -476,6 +509,8 @@ pub(super) struct Asked<'a> {
     window: &'a Window,
     all: &'a Wanted,
     children: &'a Wanted,
+    /// Whether own usage is told in the pass that sums it up.
+    at_once: bool,
     below: Option<&'a UsedBelow>,
     filter: Option<&'a RunFilter>,
     records: Option<&'a BySubject>,
@@ -536,6 +571,9 @@ impl Asked<'_> {
                 if !usage.is_empty() {
                     add(&mut columns, &[Column::Id]);
                 }
+                if !usage.is_empty() && self.at_once {
+                    add(&mut columns, &[Column::ParentRunId]);
+                }
                 let kept = columns.clone();
                 let read = self.filter.map_or(columns, |filter| filter.with_own(&kept));
                 let runs = self.files.runs(&read, &units.wanted)?;
@@ -551,11 +589,16 @@ impl Asked<'_> {
                 if let Some(filter) = self.filter {
                     runs = filter.kept(runs)?;
                 }
+                if self.at_once && !usage.is_empty() {
+                    let again = plan::of_parents(split, self.runs);
+                    let again = self.files.runs(&again, &units.wanted)?;
+                    return plan::own_usage_at_once(split, runs, again, &usage);
+                }
                 // Filters speak of what a run carries, not of its own part.
                 if !usage.is_empty() {
                     runs = self.with_own_usage(runs, &usage)?;
                 }
-                split.runs(self.with_more(split, runs)?)
+                split.runs(self.with_more(split, runs)?, &[])
             }
         }
     }

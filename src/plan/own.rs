@@ -1,21 +1,24 @@
 //! Own usage: runs, which contain what their children used → what they used themselves.
 //!
-//! What children used is added up by their parent first. That is held in memory where it fits
-//! ([`Below`]); else the two are joined, which spills.
+//! Where no more is asked than sums, what children used is taken off their parents as these come by
+//! ([`own_usage_at_once`]). Else it is added up by parent first: that is held in memory where it fits
+//! ([`Below`]); where it does not, the two are joined, which spills.
 
+mod at_once;
 mod below;
-
-use std::sync::Arc;
 
 use datafusion::common::{JoinType, Result};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
+use super::Split;
+use crate::request::Population;
 use crate::runs::{Column, functions};
 use crate::tally::{SUM, exact_sum};
 use crate::traces::USAGE;
 
-pub(crate) use below::Below;
+pub(crate) use at_once::COUNTED;
+pub(crate) use below::{Below, SharedBelow};
 
 /// The bits of a run.
 const ID: &str = "@id";
@@ -48,7 +51,7 @@ pub(crate) fn children(children: LogicalPlan, usage: &[Column]) -> Result<Logica
 /// their id.
 pub(crate) fn own_usage_above(
     runs: LogicalPlan,
-    below: &Arc<Below>,
+    below: &SharedBelow,
     usage: &[Column],
 ) -> Result<LogicalPlan> {
     let row = || ident(BELOW);
@@ -61,7 +64,37 @@ pub(crate) fn own_usage_above(
     });
     let own: Vec<Expr> = own.collect();
     let found = below::row(below, bits(Column::Id)).alias(BELOW);
-    with(runs, found)?.project(own)?.build()
+    with(runs, [found])?.project(own)?.build()
+}
+
+/// The columns of runs that [`own_usage_at_once`] looks for parents in, where a split reads these.
+pub(crate) fn of_parents(split: &Split<'_>, runs: &Population) -> Vec<Column> {
+    let mut columns = split.labels().read(runs);
+    if !columns.contains(&Column::Id) {
+        columns.push(Column::Id);
+    }
+    columns
+}
+
+/// Runs with their labels and what they used themselves in these columns, of which no more is asked than
+/// sums; also rows that are no runs ([`COUNTED`]). The runs have their id and their parent's; `again` are
+/// the same with no more than the columns of [`of_parents`].
+pub(crate) fn own_usage_at_once(
+    split: &Split<'_>,
+    runs: LogicalPlan,
+    again: LogicalPlan,
+    usage: &[Column],
+) -> Result<LogicalPlan> {
+    let left = SharedBelow::default();
+    let kin = [(Column::Id, ID), (Column::ParentRunId, PARENT)];
+    let runs = with(runs, kin.map(|(column, name)| bits(column).alias(name)))?.build()?;
+    let found = below::row(&left, bits(Column::Id)).alias(BELOW);
+    let again = with(again, [found])?
+        .filter(ident(BELOW).not_eq(lit(below::NOBODY)))?
+        .build()?;
+    let runs = split.runs(runs, &[ID, PARENT])?;
+    let again = split.labels().runs(again, &[BELOW])?;
+    at_once::plan(runs, again, usage, &left, at_once::N_STAYING)
 }
 
 /// The same by a join with the children, of which these columns tell what they used.
@@ -103,7 +136,7 @@ pub(crate) fn own_usage(
     let own = own.collect::<Result<Vec<_>>>()?;
     LogicalPlanBuilder::new(children)
         .join(
-            with(runs, bits(Column::Id).alias(ID))?.build()?,
+            with(runs, [bits(Column::Id).alias(ID)])?.build()?,
             JoinType::Right,
             (vec![PARENT], vec![ID]),
             None,
@@ -116,9 +149,9 @@ fn bits(id: Column) -> Expr {
     functions::run_bits(ident(Column::SessionId.name()), ident(id.name()))
 }
 
-fn with(runs: LogicalPlan, one_more: Expr) -> Result<LogicalPlanBuilder> {
+fn with(runs: LogicalPlan, more: impl IntoIterator<Item = Expr>) -> Result<LogicalPlanBuilder> {
     let own = columns(&runs).into_iter().map(ident);
-    LogicalPlanBuilder::new(runs).project(own.chain([one_more]))
+    LogicalPlanBuilder::new(runs).project(own.chain(more))
 }
 
 /// The names of a plan's columns.
@@ -130,6 +163,8 @@ pub(super) fn columns(plan: &LogicalPlan) -> Vec<String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
     use datafusion::arrow::util::display::array_value_to_string;
     use datafusion::prelude::SessionContext;
@@ -198,7 +233,8 @@ mod tests {
                 for batch in used.await.unwrap().collect().await.unwrap() {
                     below.add(&batch).unwrap();
                 }
-                let looked_up = own_usage_above(all, &Arc::new(below), &usage).unwrap();
+                let below = Arc::new(below.into());
+                let looked_up = own_usage_above(all, &below, &usage).unwrap();
                 (rows(&ctx, joined).await, rows(&ctx, looked_up).await)
             });
             prop_assert_eq!(joined, looked_up);

@@ -14,8 +14,8 @@ use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::filter::trace_bits;
-use super::own::columns;
-use super::{measure, measure_more, values};
+use super::own::{COUNTED, columns};
+use super::{count_where, measure, measure_more, values};
 use crate::request::{Every, Key, Listing, Population, RunOrder, RunPage, Window};
 use crate::runs::{Column, functions};
 use crate::tally::{SUM, TallyColumn, part_udaf};
@@ -178,16 +178,44 @@ impl Split<'_> {
     pub(crate) fn roots(&self, roots: LogicalPlan) -> Result<LogicalPlan> {
         let keys = self.by.iter().enumerate();
         let labels = keys.map(|(place, key)| self.label(key).alias(label(place)));
-        self.labelled(roots, labels.collect(), traces::is_composite())
+        self.labelled(roots, labels.collect(), traces::is_composite(), &[])
     }
 
-    /// Runs with their labels; the roots' come with them, as [`Self::facts_of_roots`] has them.
-    pub(crate) fn runs(&self, runs: LogicalPlan) -> Result<LogicalPlan> {
+    /// The same groups, of which nothing is tallied.
+    pub(super) fn labels(&self) -> Self {
+        Self {
+            columns: const { &BTreeSet::new() },
+            ..*self
+        }
+    }
+
+    /// Whether no more is asked of some columns of runs than their sums, and a row in which all but labels
+    /// and these is null changes no other figure, if it is not counted.
+    pub(crate) fn only_sums(&self, usage: &[Column]) -> bool {
+        use TallyColumn as T;
+        let is_sum = |column: &TallyColumn| match column {
+            T::TotalTokens
+            | T::PromptTokens
+            | T::CompletionTokens
+            | T::TotalCost
+            | T::PromptCost
+            | T::CompletionCost
+            | T::NCompositeUsage => true,
+            // The one is told from what a trace lacks, the other from other runs.
+            T::Traces | T::NErrorTraces => false,
+            column => !inputs(*column).iter().any(|read| usage.contains(read)),
+        };
+        self.kept.is_empty() && self.columns.iter().all(is_sum)
+    }
+
+    /// Runs with their labels and columns beside these; the roots' come with them, as
+    /// [`Self::facts_of_roots`] has them.
+    pub(crate) fn runs(&self, runs: LogicalPlan, beside: &[&str]) -> Result<LogicalPlan> {
         let labels = self.by.iter().enumerate().map(|(place, key)| match key {
             Key::Root(key) => from_text(ident(label(place)), key).alias(label(place)),
             key => self.label(key).alias(label(place)),
         });
-        self.labelled(runs, labels.collect(), lit(false))
+        self.labelled(runs, labels.collect(), lit(false), beside)
     }
 
     /// What is asked of roots, as facts of their traces: labels as text, and columns for a filter.
@@ -251,16 +279,18 @@ impl Split<'_> {
             traces.build()?,
             labels.collect(),
             ident(traces::IS_COMPOSITE),
+            &[],
         )
     }
 
-    /// Narrows units to their labels, their span of time and what is tallied. `composite` is whether one
-    /// carries usage without being an LLM call.
+    /// Narrows units to their labels, their span of time, what is tallied and columns beside that.
+    /// `composite` is whether one carries usage without being an LLM call.
     fn labelled(
         &self,
         units: LogicalPlan,
         labels: Vec<Expr>,
         composite: Expr,
+        beside: &[&str],
     ) -> Result<LogicalPlan> {
         let bucket = self
             .every
@@ -275,7 +305,8 @@ impl Split<'_> {
             .chain(bucket)
             .chain(composite)
             .chain(measured);
-        let mut all: Vec<Expr> = all.chain(more.iter().map(|name| ident(*name))).collect();
+        let more = more.iter().chain(beside).map(|name| ident(*name));
+        let mut all: Vec<Expr> = all.chain(more).collect();
         if all.is_empty() {
             // Rows need a column to be counted.
             all.push(ident(Column::SessionId.name()));
@@ -339,8 +370,10 @@ impl Split<'_> {
             let is_usage = |column: &Column| column.name() == field.name();
             *field.data_type() == SUM && traces::SUMMED.iter().any(is_usage)
         });
+        let has_more = plan.schema().has_column_with_unqualified_name(COUNTED);
         let tallies = self.columns.iter().map(|column| {
             let tally = match column {
+                TallyColumn::NTraces if has_more => count_where(ident(COUNTED)),
                 TallyColumn::Feedback if !self.own_feedback => {
                     part_udaf::feedback_merge().call(vec![ident(column.name())])
                 }

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datafusion::arrow::array::{
     Array, AsArray, BooleanBufferBuilder, Decimal128Array, Int64Array, RecordBatch, UInt32Array,
@@ -26,7 +26,7 @@ const N_KEY: usize = 2;
 /// The sum of no values.
 const NOTHING: i64 = i64::MIN;
 /// The number of the row that is nobody's.
-const NOBODY: u32 = 0;
+pub(super) const NOBODY: u32 = 0;
 /// A sum that lies apart.
 const APART: i64 = i64::MIN + 1;
 /// So many rows lie in a block of memory, which never moves.
@@ -66,12 +66,27 @@ impl Default for Below {
     }
 }
 
+/// The sums, once they are known.
+pub(crate) type SharedBelow = Arc<OnceLock<Below>>;
+
 /// A run that is looked for.
 #[derive(Clone, Copy)]
-struct Wanted {
-    key: [i64; N_KEY],
+pub(super) struct Wanted {
+    pub(super) key: [i64; N_KEY],
     /// Half of its hash.
-    tag: u32,
+    pub(super) tag: u32,
+}
+
+impl Wanted {
+    pub(super) fn of(bits: i128, seed: u64) -> Self {
+        let [upper, lower] = [bits >> 64, bits].map(low_half);
+        let product = u128::from(lower ^ seed) * u128::from(upper ^ MIX);
+        let [high, low] = [product >> 64, product].map(|half| low_half(half.cast_signed()));
+        Self {
+            key: [upper, lower].map(u64::cast_signed),
+            tag: tag(high ^ low),
+        }
+    }
 }
 
 impl Below {
@@ -107,7 +122,10 @@ impl Below {
         let mut wanted = Vec::with_capacity(N_TOGETHER);
         for used in used.chunks(N_TOGETHER) {
             wanted.clear();
-            wanted.extend(used.iter().map(|row| self.wanted(parents.value(*row))));
+            wanted.extend(
+                used.iter()
+                    .map(|row| Wanted::of(parents.value(*row), self.seed)),
+            );
             self.touch(&wanted);
             for (row, wanted) in used.iter().zip(&wanted) {
                 let number = self.number_or_new(*wanted);
@@ -122,12 +140,12 @@ impl Below {
     }
 
     /// The rows of runs; nobody's of those that have no children.
-    fn numbers(&self, runs: &Decimal128Array) -> UInt32Array {
+    pub(super) fn numbers(&self, runs: &Decimal128Array) -> UInt32Array {
         let mut numbers = Vec::with_capacity(runs.len());
         let mut wanted = Vec::with_capacity(N_TOGETHER);
         for bits in runs.values().chunks(N_TOGETHER) {
             wanted.clear();
-            wanted.extend(bits.iter().map(|bits| self.wanted(*bits)));
+            wanted.extend(bits.iter().map(|bits| Wanted::of(*bits, self.seed)));
             self.touch(&wanted);
             let found = wanted.iter().map(|wanted| self.number(*wanted));
             numbers.extend(found.map(|number| number.unwrap_or(NOBODY)));
@@ -155,6 +173,11 @@ impl Below {
         let nulls = NullBuffer::new(are_there.finish());
         let nulls = Some(nulls).filter(|nulls| nulls.null_count() > 0);
         Decimal128Array::new(own.into(), nulls).with_data_type(SUM)
+    }
+
+    /// Rows, nobody's too.
+    pub(super) fn n_rows(&self) -> usize {
+        self.n_rows
     }
 
     /// Words a row.
@@ -198,16 +221,6 @@ impl Below {
         match n_rows + n_rows / 2 + 1 {
             n_needed if n_needed <= self.slots.len() => self.slots.len(),
             n_needed => n_needed + n_needed / 4,
-        }
-    }
-
-    fn wanted(&self, bits: i128) -> Wanted {
-        let [upper, lower] = [bits >> 64, bits].map(low_half);
-        let product = u128::from(lower ^ self.seed) * u128::from(upper ^ MIX);
-        let [high, low] = [product >> 64, product].map(|half| low_half(half.cast_signed()));
-        Wanted {
-            key: [upper, lower].map(u64::cast_signed),
-            tag: tag(high ^ low),
         }
     }
 
@@ -316,7 +329,8 @@ impl Below {
         *apart += i128::from(before.unwrap_or(0)) + i128::from(value);
     }
 
-    fn sum(&self, number: usize, column: usize) -> Option<i128> {
+    /// What is below the run of a row.
+    pub(super) fn sum(&self, number: usize, column: usize) -> Option<i128> {
         match self.word(number, N_KEY + column)? {
             NOTHING => None,
             APART => self.apart.get(&(number, column)).copied(),
@@ -348,7 +362,7 @@ const fn to_index(bits: u64) -> usize {
 }
 
 /// The row of what a run's children used, by the bits of the run.
-pub(super) fn row(below: &Arc<Below>, bits: Expr) -> Expr {
+pub(super) fn row(below: &SharedBelow, bits: Expr) -> Expr {
     let bits_type = DataType::Decimal128(38, 0);
     Reading::Row
         .function(below, vec![bits_type])
@@ -356,7 +370,7 @@ pub(super) fn row(below: &Arc<Below>, bits: Expr) -> Expr {
 }
 
 /// What a run used itself, of what it carries in the column of a number.
-pub(super) fn own(below: &Arc<Below>, row: Expr, carried: Expr, column: usize) -> Expr {
+pub(super) fn own(below: &SharedBelow, row: Expr, carried: Expr, column: usize) -> Expr {
     let types = vec![DataType::UInt32, DataType::Int64];
     let function = Reading::Own { column }.function(below, types);
     function.call(vec![row, carried])
@@ -370,7 +384,7 @@ enum Reading {
 }
 
 impl Reading {
-    fn function(self, below: &Arc<Below>, types: Vec<DataType>) -> ScalarUDF {
+    fn function(self, below: &SharedBelow, types: Vec<DataType>) -> ScalarUDF {
         ScalarUDF::new_from_impl(ReadBelow {
             below: Arc::clone(below),
             reading: self,
@@ -381,7 +395,7 @@ impl Reading {
 
 #[derive(Debug)]
 struct ReadBelow {
-    below: Arc<Below>,
+    below: SharedBelow,
     reading: Reading,
     signature: Signature,
 }
@@ -422,12 +436,15 @@ impl ScalarUDFImpl for ReadBelow {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let Some(below) = self.below.get() else {
+            return internal_err!("{} before anything is known", self.name());
+        };
         Ok(ColumnarValue::Array(
             match (self.reading, arrays.as_slice()) {
-                (Reading::Row, [bits]) => Arc::new(self.below.numbers(bits.as_primitive())),
+                (Reading::Row, [bits]) => Arc::new(below.numbers(bits.as_primitive())),
                 (Reading::Own { column }, [numbers, carried]) => {
                     let (numbers, carried) = (numbers.as_primitive(), carried.as_primitive());
-                    Arc::new(self.below.own(numbers, carried, column))
+                    Arc::new(below.own(numbers, carried, column))
                 }
                 _ => return internal_err!("{} of {} columns", self.name(), arrays.len()),
             },
