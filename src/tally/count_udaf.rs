@@ -78,10 +78,15 @@ impl Counts {
     ) -> Result<()> {
         self.0.resize(n_groups, 0);
         for (group, rows) in runs(groups) {
+            let n = count(rows);
+            // What is seldom true need not look at its group.
+            if n == 0 {
+                continue;
+            }
             let Some(all) = self.0.get_mut(group) else {
                 return internal_err!("group {group} of {n_groups}");
             };
-            *all += count(rows);
+            *all += n;
         }
         Ok(())
     }

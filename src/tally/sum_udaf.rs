@@ -17,7 +17,7 @@ use datafusion::logical_expr::{
     TypeSignature, Volatility,
 };
 
-use super::grouped::{Single, counting, runs, states_of_rows};
+use super::grouped::{FEW_ROWS, Single, counting, runs, states_of_rows};
 use crate::cpu::fastest;
 
 /// The type of a sum.
@@ -93,7 +93,10 @@ impl Sums {
         filter: Option<&BooleanArray>,
         n_groups: usize,
         sum: impl Fn(&[T::Native], u64) -> Option<i128>,
-    ) -> Result<()> {
+    ) -> Result<()>
+    where
+        T::Native: Into<i128>,
+    {
         self.sums.resize(n_groups, 0);
         self.has_value.resize(n_groups, false);
         let counting = counting(values.nulls(), filter);
@@ -101,35 +104,42 @@ impl Sums {
             let Some(values) = values.values().get(rows.clone()) else {
                 return internal_err!("more groups than values");
             };
-            let (Some(all), Some(has_value)) =
-                (self.sums.get_mut(group), self.has_value.get_mut(group))
-            else {
-                return internal_err!("group {group} of {n_groups}");
-            };
-            let mut add = |values: &[T::Native], counting| -> Result<()> {
-                if counting != 0 {
-                    *has_value = true;
-                    let sum = sum(values, counting).and_then(|sum| all.checked_add(sum));
-                    *all = within(sum)?;
+            if rows.len() < FEW_ROWS {
+                for (value, row) in values.iter().zip(rows) {
+                    if counting
+                        .as_ref()
+                        .is_none_or(|counting| counting.is_valid(row))
+                    {
+                        self.add_to(group, Some((*value).into()))?;
+                    }
                 }
-                Ok(())
-            };
+                continue;
+            }
             let mut values = values.chunks(u64::BITS as usize);
             match &counting {
-                Some(counting) if rows.len() == 1 => {
-                    let counts = u64::from(counting.is_valid(rows.start));
-                    values.try_for_each(|values| add(values, counts))?;
-                }
-                None => values.try_for_each(|values| add(values, u64::MAX))?,
+                None => values.try_for_each(|values| self.add_to(group, sum(values, u64::MAX)))?,
                 Some(counting) => {
                     let counting = counting.inner().slice(rows.start, rows.len());
                     let words = counting.bit_chunks();
                     values
                         .zip(words.iter_padded())
-                        .try_for_each(|(values, word)| add(values, word))?;
+                        .filter(|(_, word)| *word != 0)
+                        .try_for_each(|(values, word)| self.add_to(group, sum(values, word)))?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Adds a sum of values that count.
+    fn add_to(&mut self, group: usize, more: Option<i128>) -> Result<()> {
+        let (Some(sum), Some(has_value)) =
+            (self.sums.get_mut(group), self.has_value.get_mut(group))
+        else {
+            return internal_err!("there is no group {group}");
+        };
+        *has_value = true;
+        *sum = within(more.and_then(|more| sum.checked_add(more)))?;
         Ok(())
     }
 }
