@@ -311,9 +311,9 @@ fn by_project<T>(
     Ok(())
 }
 
-/// The scans at the bottom of a plan.
+/// The scans at the bottom of a plan, but for those that mostly need not be.
 fn scans(plan: &Arc<dyn ExecutionPlan>) -> Vec<Arc<dyn ExecutionPlan>> {
-    let below = plan.children();
+    let below = plan::executed(plan);
     if below.is_empty() {
         return vec![Arc::clone(plan)];
     }

@@ -17,7 +17,7 @@ use crate::runs::{Column, functions};
 use crate::tally::{SUM, exact_sum};
 use crate::traces::USAGE;
 
-pub(crate) use at_once::COUNTED;
+pub(crate) use at_once::{COUNTED, executed};
 pub(crate) use below::{Below, SharedBelow};
 
 /// The bits of a run.

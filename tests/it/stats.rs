@@ -508,6 +508,51 @@ fn usage_of(runs: Population, by: Vec<Key>) -> Breakdown {
     }
 }
 
+/// Near its parent or far from it, before it, in another file, without one.
+#[test]
+fn own_usage_is_told_wherever_parents_stand() {
+    const PARENTS: [(usize, usize); 8] = [
+        (11_990, 11_000),
+        (11_991, 11_000),
+        (11_992, 3),
+        (11_993, 3),
+        (11_994, 11_992),
+        (11_995, 11_999),
+        (2, 11_996),
+        (5, 4),
+    ];
+    let runs = (0..12_000_u64).map(|number| {
+        let start_us = FIRST_MIDNIGHT_US + i64::try_from(number).unwrap() * 1_000_000;
+        let mut run = Run::completed_root(number, start_us, start_us + 500_000);
+        run.name = Some(format!("agent {}", number % 7));
+        run.total_tokens = (number % 5 > 0).then_some(100);
+        run.total_cost = (number % 3 > 0).then(|| Cost::of_text("0.25"));
+        run
+    });
+    let mut runs: Vec<Run> = runs.collect();
+    for (child, parent) in PARENTS {
+        let parent = runs[parent].id;
+        let child = &mut runs[child];
+        child.parent_run_id = Some(parent);
+        child.trace_id = Some(parent);
+        child.is_root = Some(false);
+        child.total_tokens = Some(30);
+    }
+    // Whose parent is nowhere.
+    runs[11_997].parent_run_id = Some(Uuid::from_u128(7));
+    let asked = Asked::new(
+        usage_of(Population::All, vec!["name".parse().unwrap()]),
+        None,
+    );
+    let another = Shape {
+        export_id: Uuid::from_u128(0x0f),
+        ..Shape::default()
+    };
+    for shapes in [vec![Shape::default()], vec![Shape::default(), another]] {
+        check(&runs, &shapes, Question::default(), &asked);
+    }
+}
+
 proptest! {
     #![proptest_config(quick(12))]
 

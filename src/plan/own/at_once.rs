@@ -42,6 +42,15 @@ use staying::{Given, Staying};
 /// Whether a row counts as a run: true, or null.
 pub(crate) const COUNTED: &str = "@counted";
 
+/// What of a plan's children is executed in any case: runs are mostly not looked at again.
+pub(crate) fn executed(plan: &Arc<dyn ExecutionPlan>) -> Vec<&Arc<dyn ExecutionPlan>> {
+    let mut children = plan.children();
+    if plan.is::<AtOnceExec>() {
+        children.truncate(1);
+    }
+    children
+}
+
 /// Runs with their bits and their parents' → the same without those, with what they used themselves in
 /// the columns of usage. `again` are runs whose rows in `left` are known, with what else such a row has in
 /// common with theirs.
@@ -320,6 +329,7 @@ impl Part {
             below.add(&children)?;
         }
         let kept = std::mem::take(&mut ended.kept);
+        ended.memory.clear();
         drop(ended);
         self.is_taken = vec![false; below.n_rows()];
         if self.left.set(below).is_err() {
