@@ -548,9 +548,19 @@ fn own_usage_is_told_wherever_parents_stand() {
         export_id: Uuid::from_u128(0x0f),
         ..Shape::default()
     };
-    for shapes in [vec![Shape::default()], vec![Shape::default(), another]] {
-        check(&runs, &shapes, Question::default(), &asked);
-    }
+    let ask = |runs: &[Run], shapes: &[Shape], until_us| {
+        let question = Question {
+            until_us,
+            trace_span_us: HOUR_US,
+            ..Question::default()
+        };
+        check(runs, shapes, question, &asked);
+    };
+    let one = [Shape::default()];
+    ask(&runs, &one, None);
+    ask(&runs, &[Shape::default(), another], None);
+    // Children start after the window.
+    ask(&runs, &one, Some(runs[11_994].start_us));
 }
 
 proptest! {

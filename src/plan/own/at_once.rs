@@ -396,7 +396,7 @@ mod tests {
     use datafusion::arrow::array::{Array, Decimal128Array, StringViewArray};
     use datafusion::arrow::datatypes::Int64Type;
     use datafusion::catalog::MemTable;
-    use datafusion::logical_expr::lit;
+    use datafusion::logical_expr::{cast, lit};
     use datafusion::physical_plan::collect;
     use datafusion::prelude::{SessionConfig, SessionContext};
     use proptest::collection::vec;
@@ -443,8 +443,17 @@ mod tests {
         }
     }
 
-    /// What the plan says, and whether it looked for parents in the end.
+    /// What the plan says, and whether it looked for parents in the end. Runs that cannot be looked at again
+    /// fail where they are.
     fn told(parts: Vec<Vec<RecordBatch>>, n_behind: usize) -> Result<(Groups, bool)> {
+        told_again(parts, n_behind, true)
+    }
+
+    fn told_again(
+        parts: Vec<Vec<RecordBatch>>,
+        n_behind: usize,
+        can_look_again: bool,
+    ) -> Result<(Groups, bool)> {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             // Parts are not dealt out anew.
@@ -459,6 +468,12 @@ mod tests {
             let found = below::row(&left, ident(ID)).alias(BELOW);
             let again = scan().project([ident("group"), found]).unwrap();
             let again = again.filter(ident(BELOW).not_eq(lit(below::NOBODY)));
+            let again = if can_look_again {
+                again
+            } else {
+                let fails = (cast(ident(BELOW), DataType::Int64) / lit(0_i64)).eq(lit(1_i64));
+                again.and_then(|again| again.filter(fails))
+            };
             let again = again.unwrap().build().unwrap();
             let runs = scan().build().unwrap();
             let told = plan(runs, again, &USAGE, &left, n_behind).unwrap();
@@ -549,6 +564,27 @@ mod tests {
             assert_eq!(groups["0"], (n_runs, [Some(used), None]));
             assert_eq!(again, is_looked_at_again, "{distance}");
         }
+    }
+
+    #[test]
+    fn the_last_runs_of_row_groups_are_not_looked_at_again() {
+        let n_runs = 100_000;
+        let runs = far(n_runs, 50_000);
+        // Two row groups end within a distance of the children that are left.
+        let far = vec![
+            vec![runs.slice(0, 50_000)],
+            vec![runs.slice(50_000, 50_000)],
+        ];
+        assert!(told_again(far, 8, false).is_err());
+        let runs = super::tests::far(n_runs, 140);
+        let near = vec![
+            vec![runs.slice(0, 50_001)],
+            vec![runs.slice(50_001, 49_999)],
+        ];
+        let (groups, is_left) = told_again(near, N_STAYING, false).unwrap();
+        let used = i128::try_from(n_runs - (n_runs - 140) / 2).unwrap();
+        assert_eq!(groups["0"], (n_runs, [Some(used), None]));
+        assert!(is_left);
     }
 
     #[test]
