@@ -535,56 +535,51 @@ mod tests {
         }
     }
 
-    /// So many runs, of which every other one is the child of the one so many runs before it.
-    fn far(n_runs: usize, distance: usize) -> RecordBatch {
+    /// So many runs that each use 1; every so many one is the child of the one so many runs before it.
+    /// With them the sum of what they used themselves.
+    fn far(n_runs: usize, every: usize, distance: usize) -> (RecordBatch, Groups) {
         let runs = batch(0, &vec![(0, true, None, Some(1), None); n_runs]);
         let parents = (0..n_runs).map(|row| {
-            let parent = row.checked_sub(distance).filter(|_| row % 2 == 1)?;
+            let parent = row.checked_sub(distance).filter(|_| row % every == 0)?;
             Some(i128::try_from(parent).unwrap() << 64 | 7)
         });
         let parents: Decimal128Array = parents.collect();
+        let n_children = parents.len() - parents.null_count();
+        let used = i128::try_from(n_runs - n_children).unwrap();
         let mut columns = runs.columns().to_vec();
         columns[4] = Arc::new(parents.with_data_type(DataType::Decimal128(38, 0)));
-        RecordBatch::try_new(runs.schema(), columns).unwrap()
+        let runs = RecordBatch::try_new(runs.schema(), columns).unwrap();
+        (
+            runs,
+            Groups::from([("0".to_owned(), (n_runs, [Some(used), None]))]),
+        )
     }
 
     #[test]
     fn runs_that_stand_near_their_parents_are_looked_at_once() {
-        let n_runs = 100_000;
-        for (distance, is_looked_at_again) in [(140, false), (N_STAYING, false), (50_000, true)] {
+        for (distance, is_left) in [(140, false), (N_STAYING, false), (50_000, true)] {
+            let (runs, groups) = far(100_000, 101, distance);
             // However many come at once.
-            let runs = far(n_runs, distance);
-            let some = (0..n_runs)
-                .step_by(1_000)
-                .map(|row| runs.slice(row, 1_000))
-                .collect();
-            let some: Vec<RecordBatch> = if distance == 140 { some } else { vec![runs] };
-            let (groups, again) = told(vec![some], N_STAYING).unwrap();
-            let used = i128::try_from(n_runs - (n_runs - distance) / 2).unwrap();
-            assert_eq!(groups["0"], (n_runs, [Some(used), None]));
-            assert_eq!(again, is_looked_at_again, "{distance}");
+            for n_together in [1_000, 100_000] {
+                let some = (0..100_000).step_by(n_together);
+                let some = some.map(|row| runs.slice(row, n_together));
+                let told = told(vec![some.collect()], N_STAYING).unwrap();
+                assert_eq!(told, (groups.clone(), is_left), "{distance}");
+            }
         }
     }
 
     #[test]
     fn the_last_runs_of_row_groups_are_not_looked_at_again() {
-        let n_runs = 100_000;
-        let runs = far(n_runs, 50_000);
-        // Two row groups end within a distance of the children that are left.
-        let far = vec![
-            vec![runs.slice(0, 50_000)],
-            vec![runs.slice(50_000, 50_000)],
-        ];
-        assert!(told_again(far, 8, false).is_err());
-        let runs = super::tests::far(n_runs, 140);
-        let near = vec![
-            vec![runs.slice(0, 50_001)],
-            vec![runs.slice(50_001, 49_999)],
-        ];
-        let (groups, is_left) = told_again(near, N_STAYING, false).unwrap();
-        let used = i128::try_from(n_runs - (n_runs - 140) / 2).unwrap();
-        assert_eq!(groups["0"], (n_runs, [Some(used), None]));
-        assert!(is_left);
+        let parts = |runs: &RecordBatch| {
+            let (first, second) = (runs.slice(0, 50_001), runs.slice(50_001, 49_999));
+            vec![vec![first], vec![second]]
+        };
+        let (runs, groups) = far(100_000, 101, 140);
+        let told = told_again(parts(&runs), N_STAYING, false).unwrap();
+        assert_eq!(told, (groups, true));
+        let (runs, _) = far(100_000, 101, 40_000);
+        assert!(told_again(parts(&runs), N_STAYING, false).is_err());
     }
 
     #[test]
@@ -602,8 +597,8 @@ mod tests {
         let schema = batch(0, &[]).schema();
         let given = Schema::new(vec![schema.field(0).clone(), schema.field(1).clone()]);
         let mut staying = Staying::new(&Arc::new(given), &[USAGE[0].name()], &schema, N_STAYING);
-        let runs = far(400_000, 60_000).project(&[0, 1, 3, 4]).unwrap();
-        staying.come(runs);
+        let (runs, _) = far(100_000, 2, 50_000);
+        staying.come(runs.project(&[0, 1, 3, 4]).unwrap());
         let gone = std::iter::from_fn(|| staying.go(false).transpose());
         let error = gone.collect::<Result<Vec<_>>>().unwrap_err().to_string();
         assert!(error.contains("far from their parents"), "{error}");

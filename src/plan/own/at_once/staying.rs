@@ -26,10 +26,12 @@ const N_PLACES: usize = 1 << 15;
 const N_LAST: usize = 1 << 10;
 /// So many are kept of all.
 const N_KEPT: usize = 1 << 16;
-/// So many children may be left in any case.
-const N_LEFT: usize = 1 << 16;
+/// Whether runs stand near their parents shows in so many. Later it would cost more to give up.
+const N_TRIED: usize = 1 << 17;
+/// So many children may be left of them in any case.
+const N_LEFT: usize = 1 << 8;
 /// One of so many runs may be left besides.
-const RUNS_A_LEFT: usize = 16;
+const RUNS_A_LEFT: usize = 64;
 
 /// Where a column that is handed on comes from.
 #[derive(Clone, Copy, Debug)]
@@ -343,7 +345,7 @@ impl Staying {
         self.keep(&batch)?;
         if !batch.open.is_empty() {
             self.n_left += batch.open.len();
-            if self.n_left > N_LEFT + self.n_come / RUNS_A_LEFT {
+            if self.n_come <= N_TRIED && self.n_left > N_LEFT + self.n_come / RUNS_A_LEFT {
                 return Err(resources_datafusion_err!(
                     "runs stand far from their parents"
                 ));
