@@ -243,9 +243,10 @@ impl<'a> Groups<'a> {
         let columns = split.read(self.runs);
         let plan = |asked: &Asked| asked.tallies(split);
         if self.can_be_at_once(split, &columns) {
+            let n_plans = self.question.plans.len();
             match self.attempt(true, &plan, &read).await {
-                // Runs stand far from their parents, or there are too many without one.
-                Err(Stop::Failed(Error::Memory { .. })) => {}
+                // Too many runs stand far from their parents, or what one used is beyond 64 bits.
+                Err(Stop::Failed(Error::Memory { .. })) => self.question.plans.truncate(n_plans),
                 answer => return answer,
             }
         }
@@ -361,13 +362,11 @@ impl<'a> Groups<'a> {
         };
         // All runs that may be parents must come by, and all that may be children.
         let are_all = *self.runs == Population::All
-            && [&part.wanted, &self.children]
-                .iter()
-                .all(|wanted| wanted.window == Window::default())
+            && part.wanted.window == Window::default()
             && self.question.filters.is_empty()
             && self.filter.is_none();
-        let is_known = self.below.as_ref();
-        let is_known = is_known.is_some_and(|below| below.usage == usage);
+        let below = self.below.as_ref();
+        let is_known = below.is_some_and(|below| below.usage == usage);
         part.kind == Kind::OwnUsage
             && !usage.is_empty()
             && !is_known
@@ -570,9 +569,8 @@ impl Asked<'_> {
                 };
                 if !usage.is_empty() {
                     add(&mut columns, &[Column::Id]);
-                }
-                if !usage.is_empty() && self.at_once {
-                    add(&mut columns, &[Column::ParentRunId]);
+                    let parents = [Column::ParentRunId];
+                    add(&mut columns, if self.at_once { &parents } else { &[] });
                 }
                 let kept = columns.clone();
                 let read = self.filter.map_or(columns, |filter| filter.with_own(&kept));

@@ -131,8 +131,7 @@ impl Own {
 
 impl Staying {
     /// Of runs that have the columns of `schema` in its order, but for the one that counts them; then
-    /// their bits and their parents'.
-    /// Parents that are found again have the columns of `again`.
+    /// their bits and their parents'. Those that are kept have the columns of `again`.
     pub(super) fn new(
         schema: &SchemaRef,
         usage: &[&str],
