@@ -34,7 +34,7 @@ pub(crate) use facets::{FACET_KEY, FACET_VALUE, FACETED, N_FACETS, facets};
 pub(crate) use filter::{RunFilter, TRACED, of_same_traces};
 use numbered::Numbered;
 pub(crate) use own::{
-    Below, SharedBelow, children, executed, of_children, of_parents, own_usage, own_usage_above,
+    Below, SharedBelow, children, executed, of_children, own_usage, own_usage_above,
     own_usage_at_once, usage_of,
 };
 use split::TRACE_FAILED;

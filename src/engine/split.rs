@@ -569,8 +569,9 @@ impl Asked<'_> {
                 };
                 if !usage.is_empty() {
                     add(&mut columns, &[Column::Id]);
-                    let parents = [Column::ParentRunId];
-                    add(&mut columns, if self.at_once { &parents } else { &[] });
+                }
+                if self.at_once {
+                    add(&mut columns, &[Column::ParentRunId]);
                 }
                 let kept = columns.clone();
                 let read = self.filter.map_or(columns, |filter| filter.with_own(&kept));
@@ -587,9 +588,10 @@ impl Asked<'_> {
                 if let Some(filter) = self.filter {
                     runs = filter.kept(runs)?;
                 }
-                if self.at_once && !usage.is_empty() {
-                    let again = plan::of_parents(split, self.runs);
-                    let again = self.files.runs(&again, &units.wanted)?;
+                if self.at_once {
+                    let mut of_parents = split.labels().read(self.runs);
+                    add(&mut of_parents, &[Column::Id]);
+                    let again = self.files.runs(&of_parents, &units.wanted)?;
                     return plan::own_usage_at_once(split, runs, again, &usage);
                 }
                 // Filters speak of what a run carries, not of its own part.

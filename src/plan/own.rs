@@ -12,7 +12,6 @@ use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
 use super::Split;
-use crate::request::Population;
 use crate::runs::{Column, functions};
 use crate::tally::{SUM, exact_sum};
 use crate::traces::USAGE;
@@ -67,18 +66,9 @@ pub(crate) fn own_usage_above(
     with(runs, [found])?.project(own)?.build()
 }
 
-/// The columns of runs that [`own_usage_at_once`] looks for parents in, where a split reads these.
-pub(crate) fn of_parents(split: &Split<'_>, runs: &Population) -> Vec<Column> {
-    let mut columns = split.labels().read(runs);
-    if !columns.contains(&Column::Id) {
-        columns.push(Column::Id);
-    }
-    columns
-}
-
 /// Runs with their labels and what they used themselves in these columns, of which no more is asked than
 /// sums; also rows that are no runs ([`COUNTED`]). The runs have their id and their parent's; `again` are
-/// the same with no more than the columns of [`of_parents`].
+/// the same with no more than their id and what [`Split::labels`] reads.
 pub(crate) fn own_usage_at_once(
     split: &Split<'_>,
     runs: LogicalPlan,

@@ -182,7 +182,7 @@ impl Split<'_> {
     }
 
     /// The same groups, of which nothing is tallied.
-    pub(super) fn labels(&self) -> Self {
+    pub(crate) fn labels(&self) -> Self {
         Self {
             columns: const { &BTreeSet::new() },
             ..*self
