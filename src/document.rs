@@ -22,7 +22,7 @@ pub(crate) use assemble::{Known, assemble, cost};
 pub(crate) use audit::gaps;
 pub use audit::{Audit, AuditedProject, Coverage, CoverageUnit, Finding};
 pub(crate) use figures::{Says, needed};
-pub(crate) use groups::{Gathered, Making, Meaning, Series, spans};
+pub(crate) use groups::{Gathered, Making, Meaning, Series, add_tallies, add_tally, spans};
 pub use overview::{Distribution, Overview};
 pub use record::RunRecord;
 pub(crate) use record::{object, objects};

@@ -7,6 +7,7 @@
 mod audit;
 mod near;
 mod question;
+mod readers;
 mod split;
 mod stored;
 mod whole;
@@ -277,6 +278,11 @@ impl Engine {
             read(&batch)?;
         }
         Ok(())
+    }
+
+    /// So many threads work.
+    fn n_threads(&self) -> usize {
+        self.ctx.state_ref().read().config().target_partitions()
     }
 
     /// Sets memory aside that is held between plans.

@@ -1,6 +1,5 @@
 //! Statistics of groups of runs.
 
-use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{About, ProjectNames, usage_of};
@@ -120,9 +119,13 @@ async fn grouped(
     let (mut found, mut total) = (Vec::new(), None);
     if !by.is_empty() {
         let gathered = groups
-            .pass(&pass(by, None), |gathered: &mut Gathered, row: GroupRow| {
-                making.add(gathered, row.labels, row.tally)
-            })
+            .pass(
+                &pass(by, None),
+                |gathered: &mut Gathered, row: GroupRow| {
+                    making.add(gathered, row.labels, row.tally)
+                },
+                |gathered, more| making.join(gathered, more),
+            )
             .await?;
         let (all, sum) = making.finish(gathered)?;
         found = all;
@@ -141,6 +144,7 @@ async fn grouped(
                     let start_us = row.start_us.unwrap_or_default();
                     making.add_bucket(series, &places, row.labels, start_us, &row.tally)
                 },
+                Series::join,
             )
             .await?;
     }
@@ -150,14 +154,9 @@ async fn grouped(
                 &pass(&[], every.as_ref()),
                 |sums: &mut BTreeMap<i64, Tally>, row: GroupRow| {
                     let start_us = row.start_us.unwrap_or_default();
-                    match sums.entry(start_us) {
-                        Entry::Vacant(sum) => {
-                            sum.insert(row.tally);
-                        }
-                        Entry::Occupied(mut sum) => sum.get_mut().merge(&row.tally)?,
-                    }
-                    Ok(())
+                    document::add_tally(sums, start_us, row.tally)
                 },
+                document::add_tallies,
             )
             .await?;
     }
@@ -172,9 +171,11 @@ async fn grouped(
         }
         None => {
             groups
-                .pass(&pass(&[], None), |sum: &mut Tally, row: GroupRow| {
-                    sum.merge(&row.tally)
-                })
+                .pass(
+                    &pass(&[], None),
+                    |sum: &mut Tally, row: GroupRow| sum.merge(&row.tally),
+                    |sum, more| sum.merge(&more),
+                )
                 .await?
         }
     };

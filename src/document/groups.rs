@@ -6,7 +6,8 @@
 //! those that fall behind can be merged into the rest.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use super::assemble::run_facets;
 use super::figures::{Says, figure};
@@ -21,7 +22,7 @@ use crate::tally::facets::Facets;
 const LINES_MAX: usize = 50_000_000;
 
 /// What a group's labels mean.
-pub(crate) trait Meaning {
+pub(crate) trait Meaning: Sync {
     /// How a project is called, by its id.
     fn name(&self, project: &str) -> String;
     /// What is said of the runs of a project, by its id; of all of them together where there is none.
@@ -82,6 +83,21 @@ impl Making<'_> {
             rank,
             state,
         });
+        self.bound(gathered)
+    }
+
+    /// Adds other groups.
+    pub(crate) fn join(&self, gathered: &mut Gathered, more: Gathered) -> Result<()> {
+        gathered.total.merge(&more.total)?;
+        if let Some(rest) = more.rest {
+            gathered.rest.get_or_insert_default().merge(&rest)?;
+        }
+        gathered.groups.extend(more.groups);
+        self.bound(gathered)
+    }
+
+    /// Lets no more be kept than needs be.
+    fn bound(&self, gathered: &mut Gathered) -> Result<()> {
         match self.breakdown.limit {
             Some(limit) if gathered.groups.len() > limit.saturating_mul(2).max(64) => {
                 self.settle(gathered, limit)
@@ -332,6 +348,40 @@ pub(crate) struct Series {
     rest: BTreeMap<i64, Tally>,
     /// Of all groups.
     pub(crate) total: BTreeMap<i64, Tally>,
+}
+
+impl Series {
+    /// Adds what was read of other rows.
+    pub(crate) fn join(&mut self, more: Self) -> Result<()> {
+        self.of_groups.extend(more.of_groups);
+        self.says.extend(more.says);
+        add_tallies(&mut self.rest, more.rest)?;
+        add_tallies(&mut self.total, more.total)
+    }
+}
+
+/// Adds a tally to that of its span of time.
+pub(crate) fn add_tally(
+    tallies: &mut BTreeMap<i64, Tally>,
+    start_us: i64,
+    tally: Tally,
+) -> Result<()> {
+    match tallies.entry(start_us) {
+        Entry::Vacant(sum) => {
+            sum.insert(tally);
+            Ok(())
+        }
+        Entry::Occupied(mut sum) => sum.get_mut().merge(&tally),
+    }
+}
+
+/// Adds tallies, each to that of its span of time.
+pub(crate) fn add_tallies(
+    tallies: &mut BTreeMap<i64, Tally>,
+    more: BTreeMap<i64, Tally>,
+) -> Result<()> {
+    let mut more = more.into_iter();
+    more.try_for_each(|(start_us, tally)| add_tally(tallies, start_us, tally))
 }
 
 /// The spans of time from the first to the last in which there is a run; of the whole window, where it has

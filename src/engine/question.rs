@@ -762,29 +762,33 @@ impl Question<'_> {
         plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
+        self.step_to_end(plan, read, |_| Ok(())).await
+    }
+
+    /// The same, where something is yet to be done after the last row.
+    pub(super) async fn step_to_end<T: Default>(
+        &mut self,
+        plan: impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
+        read: impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
+        end: impl Fn(&mut T) -> Result<()>,
+    ) -> Result<T, Stop> {
+        let engine = self.engine;
+        let attempt = async |files: &Files, joins, plans: &mut Vec<_>| {
+            let mut sum = T::default();
+            if let Some(plan) = plan(files).map_err(Failure::Error)? {
+                let read = |batch: &RecordBatch| read(files, &mut sum, batch);
+                engine.execute(plan, joins, plans, read).await?;
+            }
+            end(&mut sum)?;
+            Ok(sum)
+        };
         let plans = &mut self.plans;
-        let mut answer = attempt(
-            self.engine,
-            &self.files,
-            &plan,
-            &read,
-            Joins::InMemory,
-            plans,
-        )
-        .await;
+        let mut answer = attempt(&self.files, Joins::InMemory, plans).await;
         if let Err(Error::Memory { .. }) = answer
             && plans.last().is_some_and(joins_in_memory)
         {
             plans.pop();
-            answer = attempt(
-                self.engine,
-                &self.files,
-                &plan,
-                &read,
-                Joins::Spilling,
-                plans,
-            )
-            .await;
+            answer = attempt(&self.files, Joins::Spilling, plans).await;
         }
         let failed = match answer {
             Err(failed @ (Error::Engine(_) | Error::BadData { .. })) => failed,
@@ -797,16 +801,14 @@ impl Question<'_> {
             None => self.files.halves().into_iter().rev().collect(),
         };
         while let Some(files) = open.pop() {
-            let joins = Joins::InMemory;
-            let problem =
-                match attempt(self.engine, &files, &plan, &read, joins, &mut Vec::new()).await {
-                    Err(Error::BadData { problem }) => problem,
-                    Err(error @ Error::Engine(_)) => match cause(&error) {
-                        Some(error) => message(error),
-                        None => "its data is damaged".to_owned(),
-                    },
-                    _ => continue,
-                };
+            let problem = match attempt(&files, Joins::InMemory, &mut Vec::new()).await {
+                Err(Error::BadData { problem }) => problem,
+                Err(error @ Error::Engine(_)) => match cause(&error) {
+                    Some(error) => message(error),
+                    None => "its data is damaged".to_owned(),
+                },
+                _ => continue,
+            };
             let Some(path) = files.only_path().map(Path::to_owned) else {
                 open.extend(files.halves().into_iter().rev());
                 continue;
@@ -920,22 +922,6 @@ pub(super) fn add_facet(facets: &mut Facets, batch: &RecordBatch, row: usize) {
             n: u64::try_from(counts.value(row)).unwrap_or(0),
         });
     }
-}
-
-async fn attempt<T: Default>(
-    engine: &Engine,
-    files: &Files,
-    plan: &impl Fn(&Files) -> Result<Option<LogicalPlan>, DataFusionError>,
-    read: &impl Fn(&Files, &mut T, &RecordBatch) -> Result<()>,
-    joins: Joins,
-    plans: &mut Vec<Arc<dyn ExecutionPlan>>,
-) -> Result<T> {
-    let mut sum = T::default();
-    if let Some(plan) = plan(files).map_err(Failure::Error)? {
-        let execution = engine.execute(plan, joins, plans, |batch| read(files, &mut sum, batch));
-        execution.await?;
-    }
-    Ok(sum)
 }
 
 /// Narrows the projects to those that were asked for, and says which these are.

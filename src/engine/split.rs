@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::question::{
     self, BySubject, Filters, Question, Stop, Tallied, feedback_table, open, without_bad_files,
 };
+use super::readers::Readers;
 use super::{Engine, failure};
 use crate::error::{Error, Result};
 use crate::plan::{self, Below, RunFilter, SharedBelow, Split};
@@ -230,27 +231,36 @@ impl<'a> Groups<'a> {
         self.question.files.check_columns(columns, what)
     }
 
-    /// Makes one pass: `read` gets every group, in no order, each once.
-    pub(crate) async fn pass<T: Default>(
+    /// Makes one pass: `read` gets every group, in no order, each once; `add` puts together what several
+    /// threads have read.
+    pub(crate) async fn pass<T: Default + Send>(
         &mut self,
         split: &Split<'_>,
-        read: impl Fn(&mut T, GroupRow) -> Result<()>,
+        read: impl Fn(&mut T, GroupRow) -> Result<()> + Sync,
+        add: impl Fn(&mut T, T) -> Result<()>,
     ) -> Result<T, Stop> {
         self.question.files.check_split(split.by, split.every)?;
         let n_labels = split.by.len();
         let read =
             |sum: &mut T, batch: &RecordBatch| read_groups(batch, n_labels, |row| read(sum, row));
+        let n_threads = self.question.engine.n_threads();
+        let take =
+            |readers: &mut Readers<T>, batch: &RecordBatch| readers.take(batch, n_threads, &read);
+        let end = |readers: &mut Readers<T>| readers.settle(n_threads, &read);
         let columns = split.read(self.runs);
         let plan = |asked: &Asked| asked.tallies(split);
         if self.can_be_at_once(split, &columns) {
             let n_plans = self.question.plans.len();
-            match self.attempt(true, &plan, &read).await {
+            match self.attempt(true, &plan, &take, &end).await {
                 // Too many runs stand far from their parents, or what one used is beyond 64 bits.
                 Err(Stop::Failed(Error::Memory { .. })) => self.question.plans.truncate(n_plans),
-                answer => return answer,
+                answer => return Ok(answer?.sum(add)?),
             }
         }
-        self.execute(&columns, plan, read).await
+        Ok(self
+            .execute_to_end(&columns, plan, take, end)
+            .await?
+            .sum(add)?)
     }
 
     /// The first runs in an order: `read` gets one after another.
@@ -342,13 +352,24 @@ impl<'a> Groups<'a> {
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
+        self.execute_to_end(columns, plan, read, |_| Ok(())).await
+    }
+
+    /// The same, where something is yet to be done after the last row.
+    async fn execute_to_end<T: Default>(
+        &mut self,
+        columns: &[Column],
+        plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
+        read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
+        end: impl Fn(&mut T) -> Result<()>,
+    ) -> Result<T, Stop> {
         self.use_below(columns).await?;
-        let answer = self.attempt(false, &plan, &read).await;
+        let answer = self.attempt(false, &plan, &read, &end).await;
         match answer {
             Err(Stop::Failed(Error::Memory { .. })) if self.below.is_some() => {
                 // Joined, nothing of it need be held in memory.
                 self.below = None;
-                self.attempt(false, &plan, &read).await
+                self.attempt(false, &plan, &read, &end).await
             }
             answer => answer,
         }
@@ -381,6 +402,7 @@ impl<'a> Groups<'a> {
         at_once: bool,
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
+        end: impl Fn(&mut T) -> Result<()>,
     ) -> Result<T, Stop> {
         let Self {
             question,
@@ -411,7 +433,8 @@ impl<'a> Groups<'a> {
                 records: records.as_ref(),
             })
         };
-        question.step(plan, |_, sum, batch| read(sum, batch)).await
+        let read = |_: &Files, sum: &mut T, batch: &RecordBatch| read(sum, batch);
+        question.step_to_end(plan, read, end).await
     }
 
     /// Adds up what children used where these columns ask for own usage, as far as there is memory for it.
