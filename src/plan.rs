@@ -4,6 +4,7 @@
 //! columns of the result are those of [`crate::tally`], after the grouping's.
 
 pub(crate) mod audit;
+mod dealt;
 mod facets;
 mod filter;
 mod matching;

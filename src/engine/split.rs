@@ -120,6 +120,13 @@ struct UsedBelow {
     _memory: MemoryReservation,
 }
 
+/// Of so many of the first runs it is looked how many groups they are in.
+const N_FIRST: usize = 16_384;
+/// Groups are many where one in so many of these runs is in another one.
+const MANY: usize = N_FIRST / 8;
+/// So many times the runs that are looked at there must be, that it is worth it.
+const N_TIMES: usize = 32;
+
 /// Answers a question about groups: `ask` makes the passes.
 pub(crate) async fn split<T>(
     engine: &Engine,
@@ -248,17 +255,25 @@ impl<'a> Groups<'a> {
             |readers: &mut Readers<T>, batch: &RecordBatch| readers.take(batch, n_threads, &read);
         let end = |readers: &mut Readers<T>| readers.settle(n_threads, &read);
         let columns = split.read(self.runs);
+        let asking = Asking {
+            are_many: self.are_many(split).await?,
+            ..Asking::default()
+        };
         let plan = |asked: &Asked| asked.tallies(split);
         if self.can_be_at_once(split, &columns) {
             let n_plans = self.question.plans.len();
-            match self.attempt(true, &plan, &take, &end).await {
+            let at_once = Asking {
+                at_once: true,
+                ..asking
+            };
+            match self.attempt(at_once, &plan, &take, &end).await {
                 // Too many runs stand far from their parents, or what one used is beyond 64 bits.
                 Err(Stop::Failed(Error::Memory { .. })) => self.question.plans.truncate(n_plans),
                 answer => return Ok(answer?.sum(add)?),
             }
         }
         Ok(self
-            .execute_to_end(&columns, plan, take, end)
+            .execute_to_end(asking, &columns, plan, take, end)
             .await?
             .sum(add)?)
     }
@@ -352,27 +367,60 @@ impl<'a> Groups<'a> {
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
     ) -> Result<T, Stop> {
-        self.execute_to_end(columns, plan, read, |_| Ok(())).await
+        self.execute_to_end(Asking::default(), columns, plan, read, |_| Ok(()))
+            .await
     }
 
     /// The same, where something is yet to be done after the last row.
     async fn execute_to_end<T: Default>(
         &mut self,
+        asking: Asking,
         columns: &[Column],
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
         end: impl Fn(&mut T) -> Result<()>,
     ) -> Result<T, Stop> {
         self.use_below(columns).await?;
-        let answer = self.attempt(false, &plan, &read, &end).await;
+        let answer = self.attempt(asking, &plan, &read, &end).await;
         match answer {
             Err(Stop::Failed(Error::Memory { .. })) if self.below.is_some() => {
                 // Joined, nothing of it need be held in memory.
                 self.below = None;
-                self.attempt(false, &plan, &read, &end).await
+                self.attempt(asking, &plan, &read, &end).await
             }
             answer => answer,
         }
+    }
+
+    /// Whether groups seem to be many, by the first runs, where there are many runs and these are soon read.
+    async fn are_many(&mut self, split: &Split<'_>) -> Result<bool, Stop> {
+        let labels = split.labels();
+        let is_soon = |part: &Units| match part.kind {
+            Kind::Roots | Kind::Runs | Kind::OwnUsage => true,
+            Kind::Built => false,
+        };
+        let files = &self.question.files;
+        let n_rows = self.parts.iter().map(|part| files.n_rows(&part.wanted));
+        let looks = !split.by.is_empty()
+            && n_rows.sum::<u64>() >= (N_TIMES * N_FIRST) as u64
+            && self.question.filters.is_empty()
+            && split.read_of_roots().is_empty()
+            && (self.has_own_feedback() || !labels.asks_for_feedback())
+            && self.parts.iter().all(is_soon);
+        if !looks {
+            return Ok(false);
+        }
+        let first = Asking {
+            only_first: true,
+            ..Asking::default()
+        };
+        let plan = |asked: &Asked| labels.tally(asked.units(&labels)?, asked.asking.are_many);
+        let count = |n: &mut usize, batch: &RecordBatch| {
+            *n += batch.num_rows();
+            Ok(())
+        };
+        let n_groups = self.attempt(first, plan, count, |_| Ok(())).await?;
+        Ok(n_groups >= MANY)
     }
 
     /// Whether own usage can be told in the pass that sums it up.
@@ -399,7 +447,7 @@ impl<'a> Groups<'a> {
 
     async fn attempt<T: Default>(
         &mut self,
-        at_once: bool,
+        asking: Asking,
         plan: impl Fn(&Asked) -> Result<Option<LogicalPlan>, DataFusionError>,
         read: impl Fn(&mut T, &RecordBatch) -> Result<()>,
         end: impl Fn(&mut T) -> Result<()>,
@@ -427,7 +475,7 @@ impl<'a> Groups<'a> {
                 window: &window,
                 all,
                 children,
-                at_once,
+                asking,
                 below: below.as_ref(),
                 filter: filter.as_ref(),
                 records: records.as_ref(),
@@ -520,6 +568,17 @@ async fn by_usage(
     Ok([of_roots, of_runs])
 }
 
+/// How a pass asks.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asking {
+    /// Whether own usage is told in the pass that sums it up.
+    at_once: bool,
+    /// Whether groups seem to be many.
+    are_many: bool,
+    /// Whether only the first runs are asked for.
+    only_first: bool,
+}
+
 /// What a pass asks of some files.
 pub(super) struct Asked<'a> {
     files: &'a Files,
@@ -531,8 +590,7 @@ pub(super) struct Asked<'a> {
     window: &'a Window,
     all: &'a Wanted,
     children: &'a Wanted,
-    /// Whether own usage is told in the pass that sums it up.
-    at_once: bool,
+    asking: Asking,
     below: Option<&'a UsedBelow>,
     filter: Option<&'a RunFilter>,
     records: Option<&'a BySubject>,
@@ -544,7 +602,7 @@ impl Asked<'_> {
         &self,
         split: &Split<'_>,
     ) -> Result<Option<LogicalPlan>, DataFusionError> {
-        let of_runs = split.tally(self.units(split)?)?;
+        let of_runs = split.tally(self.units(split)?, self.asking.are_many)?;
         let wanted = WantedTallies {
             projects: self.projects,
             by: split.by,
@@ -563,6 +621,15 @@ impl Asked<'_> {
         parts.map(|part| self.units_of(part, split)).collect()
     }
 
+    /// Only so many of the runs, where no more are asked for.
+    fn first(&self, runs: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        if !self.asking.only_first {
+            return Ok(runs);
+        }
+        let runs = LogicalPlanBuilder::new(runs);
+        runs.limit(0, Some(N_FIRST))?.build()
+    }
+
     /// Some of the runs with their labels.
     fn units_of(&self, units: &Units, split: &Split<'_>) -> Result<LogicalPlan, DataFusionError> {
         let mut columns = split.read(self.runs);
@@ -572,6 +639,7 @@ impl Asked<'_> {
         match units.kind {
             Kind::Roots => {
                 let roots = self.filters.roots(self.files, &columns, &units.wanted)?;
+                let roots = self.first(roots)?;
                 split.roots(self.with_more(split, roots)?)
             }
             Kind::Built => {
@@ -593,12 +661,12 @@ impl Asked<'_> {
                 if !usage.is_empty() {
                     add(&mut columns, &[Column::Id]);
                 }
-                if self.at_once {
+                if self.asking.at_once {
                     add(&mut columns, &[Column::ParentRunId]);
                 }
                 let kept = columns.clone();
                 let read = self.filter.map_or(columns, |filter| filter.with_own(&kept));
-                let runs = self.files.runs(&read, &units.wanted)?;
+                let runs = self.first(self.files.runs(&read, &units.wanted)?)?;
                 let mut runs = plan::populated(runs, self.runs)?;
                 if !self.filters.is_empty() {
                     runs = self
@@ -611,7 +679,7 @@ impl Asked<'_> {
                 if let Some(filter) = self.filter {
                     runs = filter.kept(runs)?;
                 }
-                if self.at_once {
+                if self.asking.at_once {
                     let mut of_parents = split.labels().read(self.runs);
                     add(&mut of_parents, &[Column::Id]);
                     let again = self.files.runs(&of_parents, &units.wanted)?;

@@ -13,6 +13,7 @@ use datafusion::functions::core::expr_fn::nullif;
 use datafusion::functions_aggregate::expr_fn::{bool_or, max};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, ident, lit, when};
 
+use super::dealt;
 use super::filter::trace_bits;
 use super::own::{COUNTED, columns};
 use super::{count_where, measure, measure_more, values};
@@ -356,13 +357,22 @@ impl Split<'_> {
         super::facets(plan.build()?, &labels).map(Some)
     }
 
-    /// Labelled units of all kinds → a tally a group.
-    pub(crate) fn tally(&self, units: Vec<LogicalPlan>) -> Result<Option<LogicalPlan>> {
-        let Some(plan) = self.united(units)? else {
+    /// Labelled units of all kinds → a tally a group; `are_many` is whether groups seem to be many.
+    pub(crate) fn tally(
+        &self,
+        units: Vec<LogicalPlan>,
+        are_many: bool,
+    ) -> Result<Option<LogicalPlan>> {
+        let Some(mut plan) = self.united(units)? else {
             return Ok(None);
         };
-        let labels = (0..self.by.len()).map(|place| ident(label(place)));
-        let groups: Vec<Expr> = labels.chain(self.every.map(|_| ident(BUCKET))).collect();
+        let labels = (0..self.by.len()).map(label);
+        let groups = labels.chain(self.every.map(|_| BUCKET.to_owned()));
+        let groups: Vec<String> = groups.collect();
+        if are_many {
+            plan = LogicalPlanBuilder::new(dealt::plan(plan.build()?, groups.clone())?);
+        }
+        let groups: Vec<Expr> = groups.into_iter().map(ident).collect();
         let feedback = ident(Column::FeedbackStats.name());
         let composite = ident(COMPOSITE);
         let mut fields = plan.schema().fields().iter();

@@ -433,6 +433,11 @@ impl Files {
         self.wanted_by_any(wanted).count() + of_tallies.count()
     }
 
+    /// How many rows the files have by their footers that may hold wanted runs.
+    pub(crate) fn n_rows(&self, wanted: &Wanted) -> u64 {
+        self.wanted(wanted).map(|file| file.footer.n_rows).sum()
+    }
+
     /// The wanted runs of these files as one canonical table, each once.
     pub(crate) fn runs(
         &self,

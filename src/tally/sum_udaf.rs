@@ -76,12 +76,12 @@ impl AggregateUDFImpl for ExactSum {
     }
 }
 
-/// One sum a group, and whether any value came.
+/// What stands for the sum of a group of which no value came: none is beyond the limit.
+const NOTHING: i128 = i128::MIN;
+
+/// One sum a group.
 #[derive(Debug, Default)]
-struct Sums {
-    sums: Vec<i128>,
-    has_value: Vec<bool>,
-}
+struct Sums(Vec<i128>);
 
 impl Sums {
     /// Adds to each group the sum of its rows that count. `sum` is that of up to 64 values, of those of
@@ -97,8 +97,7 @@ impl Sums {
     where
         T::Native: Into<i128>,
     {
-        self.sums.resize(n_groups, 0);
-        self.has_value.resize(n_groups, false);
+        self.0.resize(n_groups, NOTHING);
         let counting = counting(values.nulls(), filter);
         for (group, rows) in runs(groups) {
             let Some(values) = values.values().get(rows.clone()) else {
@@ -133,13 +132,11 @@ impl Sums {
 
     /// Adds a sum of values that count.
     fn add_to(&mut self, group: usize, more: Option<i128>) -> Result<()> {
-        let (Some(sum), Some(has_value)) =
-            (self.sums.get_mut(group), self.has_value.get_mut(group))
-        else {
+        let Some(sum) = self.0.get_mut(group) else {
             return internal_err!("there is no group {group}");
         };
-        *has_value = true;
-        *sum = within(more.and_then(|more| sum.checked_add(more)))?;
+        let before = if *sum == NOTHING { 0 } else { *sum };
+        *sum = within(more.and_then(|more| before.checked_add(more)))?;
         Ok(())
     }
 }
@@ -204,8 +201,12 @@ impl GroupsAccumulator for Sums {
     }
 
     fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
-        let sums = emit_to.take_needed(&mut self.sums);
-        let has_value = NullBuffer::from(emit_to.take_needed(&mut self.has_value));
+        let mut sums = emit_to.take_needed(&mut self.0);
+        let has_value: Vec<bool> = sums.iter().map(|sum| *sum != NOTHING).collect();
+        for sum in &mut sums {
+            *sum = if *sum == NOTHING { 0 } else { *sum };
+        }
+        let has_value = NullBuffer::from(has_value);
         let sums = Decimal128Array::new(sums.into(), Some(has_value));
         Ok(Arc::new(sums.with_data_type(SUM)))
     }
@@ -223,7 +224,7 @@ impl GroupsAccumulator for Sums {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.sums.capacity() * size_of::<i128>() + self.has_value.capacity()
+        size_of::<Self>() + self.0.capacity() * size_of::<i128>()
     }
 }
 
