@@ -711,7 +711,7 @@ fn columns<F: Feed>(values: &[ArrayRef]) -> Result<F::Columns> {
 }
 
 /// A part in memory takes about so many times its bytes.
-const HEAP_A_BYTE: usize = 3;
+const HEAP_A_BYTE: usize = 2;
 
 /// Byte strings of groups, written one after another; an empty one is a null.
 struct Strings {

@@ -15,20 +15,20 @@ mod hdr;
 mod quantile;
 #[cfg(test)]
 mod tests;
+mod values;
 
 pub use bucket::{bucket_low, bucket_of, bucket_width};
 pub use quantile::{Quantile, QuantileError};
 
-use std::borrow::Cow;
 use std::fmt;
 
 use hdrhistogram::Histogram;
 
-use super::bytes::make_room;
 use bucket::{BUCKET_MAX, SIGNIFICANT_DIGITS};
 use bytes::Stored;
 use hdr::Hdr;
 use quantile::{MILLION, interpolated_thousandths};
+use values::Values;
 
 /// The most values that are kept as they are. Part of the format.
 pub const EXACT_MAX: usize = 256;
@@ -115,7 +115,7 @@ impl Sketch {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            form: Form::Exact(Vec::new()),
+            form: Form::Exact(Values::new()),
         }
     }
 
@@ -125,7 +125,6 @@ impl Sketch {
         match &mut self.form {
             Form::Hdr(hdr) => hdr.record(v),
             Form::Exact(values) if values.len() < EXACT_MAX => {
-                make_room(values);
                 values.push(v);
             }
             Form::Exact(_) => self.with_hdr(|hdr| hdr.record(v)),
@@ -168,7 +167,7 @@ impl Sketch {
         added(0, count)?;
         let mut all = Self::new();
         match &self.form {
-            Form::Exact(values) => values.iter().try_for_each(|v| all.record_n(*v, n))?,
+            Form::Exact(values) => values.iter().try_for_each(|v| all.record_n(v, n))?,
             Form::Hdr(_) if n == 0 => {}
             Form::Hdr(hdr) => {
                 let bins = hdr.settled();
@@ -204,7 +203,7 @@ impl Sketch {
     #[must_use]
     pub fn min(&self) -> Option<u64> {
         match &self.form {
-            Form::Exact(values) => values.iter().min().copied(),
+            Form::Exact(values) => values.iter().min(),
             Form::Hdr(hdr) => Some(hdr.min),
         }
     }
@@ -213,7 +212,7 @@ impl Sketch {
     #[must_use]
     pub fn max(&self) -> Option<u64> {
         match &self.form {
-            Form::Exact(values) => values.iter().max().copied(),
+            Form::Exact(values) => values.iter().max(),
             Form::Hdr(hdr) => Some(hdr.max),
         }
     }
@@ -227,12 +226,12 @@ impl Sketch {
     pub fn merge(&mut self, other: &Self) -> Result<(), SketchError> {
         added(self.count(), other.count())?;
         match (&mut self.form, &other.form) {
-            (_, Form::Exact(values)) => values.iter().for_each(|v| self.record(*v)),
+            (_, Form::Exact(values)) => values.iter().for_each(|v| self.record(v)),
             (Form::Hdr(hdr), Form::Hdr(other)) => hdr.merge(other),
             (Form::Exact(values), Form::Hdr(other)) => {
                 let mut hdr = other.clone();
-                for v in values {
-                    hdr.record(*v);
+                for v in values.iter() {
+                    hdr.record(v);
                 }
                 self.form = Form::Hdr(hdr);
             }
@@ -253,14 +252,13 @@ impl Sketch {
         match stored {
             Stored::Values {
                 n_values,
-                mut values,
+                last,
+                values,
             } => {
-                if let Form::Exact(own) = &mut self.form
-                    && own.is_empty()
-                {
-                    own.reserve_exact(n_values);
+                if self.is_empty() {
+                    self.form = Form::Exact(Values::with_room(n_values, last));
                 }
-                let values = bytes::read_values(&mut values, n_values).flatten();
+                let values = bytes::read_values(values, n_values).flatten();
                 values.for_each(|v| self.record(v));
             }
             Stored::Bins {
@@ -276,7 +274,7 @@ impl Sketch {
     /// Appends the bytes of this sketch; a multiset has exactly one such string.
     pub fn write_to(&self, out: &mut Vec<u8>) {
         match &self.form {
-            Form::Exact(values) => bytes::write_values(&sorted(values), out),
+            Form::Exact(values) => bytes::write_values(&values.sorted(), out),
             Form::Hdr(hdr) => bytes::write_hdr(hdr, out),
         }
     }
@@ -317,7 +315,7 @@ impl Sketch {
         let next = whole + u64::from(fraction > 0);
         match &self.form {
             Form::Exact(values) => {
-                let values = sorted(values);
+                let values = values.sorted();
                 let at = |rank| values.get(usize::try_from(rank).ok()?).copied();
                 Some(interpolated_thousandths(at(whole)?, at(next)?, fraction))
             }
@@ -338,7 +336,7 @@ impl Sketch {
         let (whole, fraction) = q.position(last);
         let rank = whole + u64::from(2 * fraction >= u64::from(MILLION));
         let value = match &self.form {
-            Form::Exact(values) => *sorted(values).get(usize::try_from(rank).ok()?)?,
+            Form::Exact(values) => *values.sorted().get(usize::try_from(rank).ok()?)?,
             Form::Hdr(hdr) => hdr.middles_at(rank, rank).0,
         };
         Some(bucket_of(value))
@@ -350,7 +348,7 @@ impl Sketch {
     #[must_use]
     pub fn count_at_or_below(&self, threshold: u64) -> u64 {
         match &self.form {
-            Form::Exact(values) => values.iter().filter(|v| **v <= threshold).count() as u64,
+            Form::Exact(values) => values.iter().filter(|v| *v <= threshold).count() as u64,
             Form::Hdr(hdr) => hdr.count_at_or_below(threshold),
         }
     }
@@ -359,7 +357,7 @@ impl Sketch {
     #[must_use]
     pub fn heap_size(&self) -> usize {
         match &self.form {
-            Form::Exact(values) => size_of::<u64>() * values.capacity(),
+            Form::Exact(values) => values.heap_size(),
             Form::Hdr(hdr) => size_of::<Hdr>() + hdr.bins.heap_size(),
         }
     }
@@ -374,7 +372,7 @@ impl Sketch {
         let mut histogram =
             Histogram::new_with_bounds(1, u64::MAX, SIGNIFICANT_DIGITS).map_err(refused)?;
         match &self.form {
-            Form::Exact(values) => values.iter().try_for_each(|v| histogram.record(*v)),
+            Form::Exact(values) => values.iter().try_for_each(|v| histogram.record(v)),
             Form::Hdr(hdr) => {
                 // The crate remembers the largest value that it was shown, so it must see it.
                 let largest = std::iter::once((hdr.max, 0));
@@ -394,7 +392,8 @@ impl Sketch {
         match &mut self.form {
             Form::Hdr(hdr) => change(hdr),
             Form::Exact(values) => {
-                let mut hdr = Box::new(Hdr::of(values));
+                let values: Vec<u64> = values.iter().collect();
+                let mut hdr = Box::new(Hdr::of(&values));
                 change(&mut hdr);
                 self.form = Form::Hdr(hdr);
             }
@@ -414,14 +413,14 @@ impl Eq for Sketch {}
 #[derive(Clone, Debug)]
 enum Form {
     /// At most [`EXACT_MAX`] values, in any order.
-    Exact(Vec<u64>),
+    Exact(Values),
     /// More than that.
     Hdr(Box<Hdr>),
 }
 
 impl Default for Form {
     fn default() -> Self {
-        Self::Exact(Vec::new())
+        Self::Exact(Values::new())
     }
 }
 
@@ -431,15 +430,6 @@ fn added(count: u64, n: u64) -> Result<u64, SketchError> {
         .checked_add(n)
         .filter(|count| *count <= COUNT_MAX)
         .ok_or(SketchError::Count)
-}
-
-fn sorted(values: &[u64]) -> Cow<'_, [u64]> {
-    if values.is_sorted() {
-        return Cow::Borrowed(values);
-    }
-    let mut values = values.to_vec();
-    values.sort_unstable();
-    Cow::Owned(values)
 }
 
 #[allow(

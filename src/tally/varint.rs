@@ -22,11 +22,39 @@ pub(super) enum VarintError {
 )]
 #[inline]
 pub(super) fn write_varint(mut number: u64, out: &mut Vec<u8>) {
+    if number < 0x80 {
+        return out.push(number as u8);
+    }
+    if number < 1 << 56 {
+        // Eight bytes at once, of which those stay that it needs.
+        let n_bytes = (u64::BITS - number.leading_zeros()).div_ceil(7);
+        let more_follow = (1 << (8 * (n_bytes - 1))) - 1;
+        let bytes = spread(number) | 0x8080_8080_8080_8080 & more_follow;
+        let length = out.len() + n_bytes as usize;
+        out.extend_from_slice(&bytes.to_le_bytes());
+        return out.truncate(length);
+    }
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
         number >>= 7;
     }
     out.push(number as u8);
+}
+
+/// Eight times seven bits, each seven in a byte of its own.
+#[inline]
+const fn spread(mut bits: u64) -> u64 {
+    bits = bits & 0x0fff_ffff | (bits & 0x0fff_ffff << 28) << 4;
+    bits = bits & 0x3fff_0000_3fff | (bits & 0x3fff_0000_3fff << 14) << 2;
+    bits & 0x7f_007f_007f_007f | (bits & 0x7f_007f_007f_007f << 7) << 1
+}
+
+/// The other way round.
+#[inline]
+const fn gathered(mut bytes: u64) -> u64 {
+    bytes = bytes & 0x7f_007f_007f_007f | (bytes & 0x7f_007f_007f_007f << 8) >> 1;
+    bytes = bytes & 0x3fff_0000_3fff | (bytes & 0x3fff_0000_3fff << 16) >> 2;
+    bytes & 0x0fff_ffff | (bytes & 0x0fff_ffff << 32) >> 4
 }
 
 /// Appends two numbers, mostly small ones.
@@ -109,8 +137,23 @@ impl<'a> Reader<'a> {
                 self.bytes = rest;
                 Ok(u64::from(*byte))
             }
-            _ => self.number(),
+            _ => self.several().unwrap_or_else(|| self.number()),
         }
+    }
+
+    /// A number of at most eight bytes, where there are eight.
+    #[inline]
+    fn several(&mut self) -> Option<Result<u64, VarintError>> {
+        let bytes = u64::from_le_bytes(*self.bytes.first_chunk()?);
+        let ends = !bytes & 0x8080_8080_8080_8080;
+        let n_before = ends.trailing_zeros() / 8;
+        let last = bytes.checked_shr(8 * n_before)? & 0xff;
+        if last == 0 && n_before > 0 {
+            return Some(Err(VarintError::NotShortest));
+        }
+        let all = u64::MAX >> (u64::BITS - 8 * (n_before + 1));
+        self.bytes = self.bytes.get(n_before as usize + 1..).unwrap_or_default();
+        Some(Ok(gathered(bytes & all & 0x7f7f_7f7f_7f7f_7f7f)))
     }
 
     pub(super) fn varint_u128(&mut self) -> Result<u128, VarintError> {
@@ -162,6 +205,12 @@ mod tests {
             let mut reader = Reader::new(bytes);
             assert_eq!(reader.varint(), Err(error), "{bytes:?}");
             assert_eq!(reader.len(), bytes.len());
+            if error != VarintError::Truncated {
+                let longer = [bytes, &[1; 8]].concat();
+                let mut reader = Reader::new(&longer);
+                assert_eq!(reader.varint(), Err(error), "{bytes:?} and more");
+                assert_eq!(reader.len(), longer.len());
+            }
         }
         let wide = [&[0xff; 18][..], &[4]].concat();
         assert_eq!(Reader::new(&wide).varint_u128(), Err(VarintError::Overflow));

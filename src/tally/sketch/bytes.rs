@@ -14,7 +14,11 @@ use crate::tally::varint::{Reader, VarintError, write_pair, write_varint};
 /// A sketch's bytes that were found to be right, not yet taken in.
 pub(super) enum Stored<'a> {
     /// At most [`EXACT_MAX`] values.
-    Values { n_values: usize, values: Reader<'a> },
+    Values {
+        n_values: usize,
+        last: u64,
+        values: Reader<'a>,
+    },
     /// More than that.
     Bins {
         count: u64,
@@ -38,11 +42,15 @@ impl<'a> Stored<'a> {
         }
     }
 
-    fn check_values(mut reader: Reader<'a>, n_values: usize) -> Result<Self, SketchError> {
-        let values = reader.clone();
-        read_values(&mut reader, n_values).try_for_each(|value| value.map(drop))?;
-        check_end(&reader)?;
-        Ok(Self::Values { n_values, values })
+    fn check_values(reader: Reader<'a>, n_values: usize) -> Result<Self, SketchError> {
+        let mut values = read_values(reader.clone(), n_values);
+        values.try_for_each(|value| value.map(drop))?;
+        check_end(&values.reader)?;
+        Ok(Self::Values {
+            n_values,
+            last: values.value,
+            values: reader,
+        })
     }
 
     fn check_bins(mut reader: Reader<'a>, count: u64) -> Result<Self, SketchError> {
@@ -93,16 +101,32 @@ impl<'a> Stored<'a> {
 }
 
 /// The values of an exact sketch, rising.
-pub(super) fn read_values(
-    reader: &mut Reader<'_>,
-    n_values: usize,
-) -> impl Iterator<Item = Result<u64, VarintError>> {
-    let mut value = 0_u64;
-    (0..n_values).map(move |_| {
-        let distance = reader.varint()?;
-        value = value.checked_add(distance).ok_or(VarintError::Overflow)?;
-        Ok(value)
-    })
+pub(super) fn read_values(reader: Reader<'_>, n_values: usize) -> RisingValues<'_> {
+    RisingValues {
+        reader,
+        n_left: n_values,
+        value: 0,
+    }
+}
+
+pub(super) struct RisingValues<'a> {
+    reader: Reader<'a>,
+    n_left: usize,
+    value: u64,
+}
+
+impl Iterator for RisingValues<'_> {
+    type Item = Result<u64, VarintError>;
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        self.n_left = self.n_left.checked_sub(1)?;
+        let value = self.reader.varint().and_then(|distance| {
+            let value = self.value.checked_add(distance);
+            value.ok_or(VarintError::Overflow)
+        });
+        Some(value.inspect(|value| self.value = *value))
+    }
 }
 
 /// So many bins whose numbers have a byte each are read at once: from wherever there is a bucket, they do not

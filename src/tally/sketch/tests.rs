@@ -270,9 +270,29 @@ fn one_far_value_does_not_make_a_dense_sketch_large() {
 }
 
 #[test]
+fn few_values_of_any_width_are_kept_as_they_are() {
+    let wide = u64::from(u32::MAX) + 1;
+    let values = [7, wide - 1, 3, wide, 5, u64::MAX, wide - 1];
+    for n in 0..=values.len() {
+        let (one, other) = values.split_at(n);
+        let mut sketch = sketch_of(one);
+        sketch.merge_bytes(&sketch_of(other).to_bytes()).unwrap();
+        let mut merged = sketch_of(other);
+        merged.merge(&sketch_of(one)).unwrap();
+        assert_eq!(sketch.to_bytes(), sketch_of(&values).to_bytes());
+        assert_eq!(sketch, merged);
+        assert_eq!((sketch.min(), sketch.max()), (Some(3), Some(u64::MAX)));
+        let middle = u128::from(wide - 1) * 1000;
+        assert_eq!(sketch.quantile_thousandths(Quantile::P50), Some(middle));
+        assert_eq!(sketch.count_at_or_below(wide), 6);
+    }
+}
+
+#[test]
 fn sizes() {
     assert!(size_of::<Sketch>() <= 24);
-    assert!(sketch_of(&[5]).heap_size() <= 8);
+    assert!(sketch_of(&[5]).heap_size() <= 4);
+    assert!(sketch_of(&[5; 256]).heap_size() <= 4 * 256);
     for shape in 0..N_SHAPES {
         let few = sketch_of(&values_of(shape, 300, 5));
         assert!(few.heap_size() <= 2300, "{shape}: {}", few.heap_size());
