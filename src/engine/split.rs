@@ -121,7 +121,7 @@ struct UsedBelow {
 }
 
 /// Of so many of the first runs it is looked how many groups they are in.
-const N_FIRST: usize = 16_384;
+const N_FIRST: usize = 8_192;
 /// Groups are many where one in so many of these runs is in another one.
 const MANY: usize = N_FIRST / 8;
 /// So many times the runs that are looked at there must be, that it is worth it.

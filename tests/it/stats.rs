@@ -14,7 +14,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select, subsequence};
 use runtally::{
     Breakdown, Dedup, Engine, Error, Figure, Filter, Group, Key, Label, Limits, Measure,
-    Population, Request, Sessions, Sort, Source, SourceOptions, Stats, Usage,
+    Nanoseconds, Population, Request, Sessions, Sort, Source, SourceOptions, Stats, Usage,
 };
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -713,6 +713,72 @@ fn large_groups_are_within_their_bound() {
     };
     let asked = Asked::new(breakdown, None);
     check(&runs, &[shape], Question::default(), &asked);
+}
+
+/// So many that runs are dealt by them before they are tallied; where there are few, they are not.
+#[test]
+fn many_groups_among_many_runs_are_those_of_a_plain_count() {
+    const N_NAMES: u64 = 20_011;
+    let runs: Vec<Run> = (0..270_000)
+        .map(|number| {
+            let start_us = FIRST_MIDNIGHT_US + i64::try_from(number).unwrap() * 1_000;
+            let span_us = i64::try_from(number * 7_919 % 1_000_003).unwrap();
+            let mut run = Run::completed_root(number, start_us, start_us + span_us);
+            run.name = (number % 9 > 0).then(|| format!("agent {}", number * 31 % N_NAMES));
+            run.total_tokens = (number % 5 > 0).then_some(span_us % 1_000);
+            run.total_cost = None;
+            run
+        })
+        .collect();
+    let mut counted: BTreeMap<Option<String>, (Option<i128>, Vec<i64>)> = BTreeMap::new();
+    for run in &runs {
+        let (tokens, spans) = counted.entry(run.name.clone()).or_default();
+        if let Some(more) = run.total_tokens {
+            *tokens = Some(tokens.unwrap_or_default() + i128::from(more));
+        }
+        spans.push(run.end_us.unwrap() - run.start_us);
+    }
+    let expected: BTreeMap<Label, [Figure; 3]> = counted
+        .into_iter()
+        .map(|(name, (tokens, mut spans))| {
+            spans.sort_unstable();
+            let n = Figure::Count(spans.len() as u64);
+            let tokens = tokens.map_or(Figure::Unknown, Figure::Whole);
+            let greatest = Figure::Seconds(Nanoseconds(
+                u128::try_from(spans[spans.len() - 1]).unwrap() * 1_000,
+            ));
+            (
+                name.map_or(Label::None, Label::Value),
+                [n, tokens, greatest],
+            )
+        })
+        .collect();
+    let shape = Shape {
+        layout: Layout::Flat,
+        n_files: 3,
+        ..Shape::default()
+    };
+    let export = Export::write(&runs, &[shape], &mut Question::default());
+    for population in [Population::All, Population::Traces] {
+        let breakdown = Breakdown {
+            measures: measures(&["runs", "tokens", "max"]),
+            ..usage_of(population, vec![Key::Name])
+        };
+        let stats = export.stats(&Request::default(), &breakdown).unwrap();
+        assert!(stats.about.explain().contains("DealtExec"));
+        let found: BTreeMap<Label, [Figure; 3]> = stats
+            .groups
+            .into_iter()
+            .map(|mut group| (group.labels.remove(0), group.figures.try_into().unwrap()))
+            .collect();
+        assert!(found == expected);
+        let few = Breakdown {
+            by: vec![Key::Status],
+            ..breakdown
+        };
+        let stats = export.stats(&Request::default(), &few).unwrap();
+        assert!(!stats.about.explain().contains("DealtExec"));
+    }
 }
 
 /// A run that failed and says neither its trace nor that it is a root is a trace of its own, built from it
