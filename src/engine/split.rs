@@ -120,12 +120,12 @@ struct UsedBelow {
     _memory: MemoryReservation,
 }
 
-/// Of so many of the first runs it is looked how many groups they are in.
+/// So many of the first runs tell whether groups are many.
 const N_FIRST: usize = 8_192;
-/// Groups are many where one in so many of these runs is in another one.
+/// Groups are many where these runs are in so many.
 const MANY: usize = N_FIRST / 8;
-/// So many times the runs that are looked at there must be, that it is worth it.
-const N_TIMES: usize = 32;
+/// Fewer runs are not worth a look.
+const N_LOOKED_AT: u64 = 32 * N_FIRST as u64;
 
 /// Answers a question about groups: `ask` makes the passes.
 pub(crate) async fn split<T>(
@@ -402,7 +402,7 @@ impl<'a> Groups<'a> {
         let files = &self.question.files;
         let n_rows = self.parts.iter().map(|part| files.n_rows(&part.wanted));
         let looks = !split.by.is_empty()
-            && n_rows.sum::<u64>() >= (N_TIMES * N_FIRST) as u64
+            && n_rows.sum::<u64>() >= N_LOOKED_AT
             && self.question.filters.is_empty()
             && split.read_of_roots().is_empty()
             && (self.has_own_feedback() || !labels.asks_for_feedback())
@@ -414,13 +414,16 @@ impl<'a> Groups<'a> {
             only_first: true,
             ..Asking::default()
         };
-        let plan = |asked: &Asked| labels.tally(asked.units(&labels)?, asked.asking.are_many);
+        let plan = |asked: &Asked| labels.tally(asked.units(&labels)?, false);
         let count = |n: &mut usize, batch: &RecordBatch| {
             *n += batch.num_rows();
             Ok(())
         };
-        let n_groups = self.attempt(first, plan, count, |_| Ok(())).await?;
-        Ok(n_groups >= MANY)
+        match self.attempt(first, plan, count, |_| Ok(())).await {
+            Ok(n_groups) => Ok(n_groups >= MANY),
+            Err(Stop::Failed(Error::Memory { .. })) => Ok(false),
+            Err(stop) => Err(stop),
+        }
     }
 
     /// Whether own usage can be told in the pass that sums it up.

@@ -115,11 +115,14 @@ fn called(label: &Label) -> Cow<'_, str> {
     match label {
         Label::None => NONE.into(),
         Label::Other => OTHER.into(),
-        Label::Value(text) if [NONE, OTHER, TOTAL].contains(&text.trim_matches('"')) => {
-            format!("\"{text}\"").into()
-        }
+        Label::Value(text) if is_taken(text) => format!("\"{text}\"").into(),
         Label::Value(text) => text.into(),
     }
+}
+
+/// Whether a text reads like a name that is given here, in quotes or not.
+fn is_taken(text: &str) -> bool {
+    text.starts_with(['(', '"']) && [NONE, OTHER, TOTAL].contains(&text.trim_matches('"'))
 }
 
 #[cfg(test)]

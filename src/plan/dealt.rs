@@ -10,6 +10,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
 use datafusion::datasource::{TableType, provider_as_source};
+use datafusion::execution::memory_pool::MemoryLimit;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, ident};
 use datafusion::physical_expr::expressions::Column;
@@ -18,8 +19,10 @@ use datafusion::physical_plan::metrics::MetricsSet;
 use datafusion::physical_plan::repartition::RepartitionExec;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties};
 
-/// Rows are dealt to so many parts, or to as many as there are threads.
+/// Rows are dealt to so many parts, as far as there is memory, or to as many as there are threads.
 const N_PARTS: usize = 32;
+/// The memory that there should be for each part: all may spill at the same time.
+const PART_BYTES: usize = 32 << 20;
 
 /// The same rows, those together in one part that have the same in all of these columns.
 pub(super) fn plan(rows: LogicalPlan, by: Vec<String>) -> Result<LogicalPlan> {
@@ -71,7 +74,11 @@ impl TableProvider for Dealt {
             .map(|name| Column::new_with_schema(name, &schema));
         let by = by.map(|column| Ok(Arc::new(column?) as Arc<dyn PhysicalExpr>));
         let by = by.collect::<Result<Vec<_>>>()?;
-        let n_parts = N_PARTS.max(state.config().target_partitions());
+        let n_parts = match state.runtime_env().memory_pool.memory_limit() {
+            MemoryLimit::Finite(bytes) => N_PARTS.min(bytes / PART_BYTES),
+            _ => N_PARTS,
+        };
+        let n_parts = n_parts.max(state.config().target_partitions());
         Ok(Arc::new(DealtExec::new(
             rows,
             Partitioning::Hash(by, n_parts),

@@ -124,10 +124,20 @@ impl Sketch {
     pub fn record(&mut self, v: u64) {
         match &mut self.form {
             Form::Hdr(hdr) => hdr.record(v),
-            Form::Exact(values) if values.len() < EXACT_MAX => {
-                values.push(v);
+            Form::Exact(values) => {
+                if !values.push_in_room(v) {
+                    self.record_few(v);
+                }
             }
-            Form::Exact(_) => self.with_hdr(|hdr| hdr.record(v)),
+        }
+    }
+
+    /// The same where values are few yet.
+    #[cold]
+    fn record_few(&mut self, v: u64) {
+        match &mut self.form {
+            Form::Exact(values) if values.len() < EXACT_MAX => values.push(v),
+            _ => self.with_hdr(|hdr| hdr.record(v)),
         }
     }
 

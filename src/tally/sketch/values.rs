@@ -1,5 +1,6 @@
 //! The values of a small distribution, as they are.
 
+use super::EXACT_MAX;
 use crate::tally::bytes::make_room;
 
 /// Values in any order: four bytes each as long as all fit, such as microseconds of less than 71 minutes.
@@ -33,7 +34,20 @@ impl Values {
         }
     }
 
+    /// Adds a value where there is room for it, as there mostly is.
     #[inline]
+    pub(super) fn push_in_room(&mut self, value: u64) -> bool {
+        match (self, u32::try_from(value)) {
+            (Self::Narrow(values), Ok(value))
+                if values.len() < values.capacity() && values.len() < EXACT_MAX =>
+            {
+                values.push(value);
+                true
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn push(&mut self, value: u64) {
         match (self, u32::try_from(value)) {
             (Self::Narrow(values), Ok(value)) => {
