@@ -37,11 +37,11 @@ use datafusion::datasource::table_schema::TableSchema;
 use datafusion::object_store::ObjectStore;
 use datafusion::physical_expr::projection::ProjectionExprs;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
-use datafusion::physical_expr::{PhysicalExpr, conjunction, split_conjunction};
+use datafusion::physical_expr::{LexOrdering, PhysicalExpr, conjunction, split_conjunction};
 use datafusion::physical_expr_adapter::replace_columns_with_literals;
 use datafusion::physical_plan::DisplayFormatType;
 use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
-use datafusion_datasource::file_groups::FileGroup;
+use datafusion_datasource::file_groups::{FileGroup, FileGroupPartitioner};
 use datafusion_datasource::morsel::{MorselPlan, MorselPlanner, Morselizer};
 
 use codec::Decompressors;
@@ -54,6 +54,9 @@ type Result<T> = std::result::Result<T, Cow<'static, str>>;
 
 /// The name of the measure that counts the rows that were looked at.
 pub(crate) const N_ROWS_READ: &str = "rows_read";
+
+/// Parts of files are even where the largest is above the mean by no more than one in so many.
+const N_UNEVEN: u64 = 32;
 
 /// So many rows are read at once where fewer are asked for.
 const FEWEST_ROWS: usize = 256;
@@ -306,6 +309,38 @@ impl FileSource for FlatSource {
         self.pruning(self.unnumbered.clone()).fmt_extra(kind, f)?;
         let of_row = self.parts(true);
         of_row.iter().try_for_each(|part| write!(f, ", row={part}"))
+    }
+
+    /// Files are cut where, whole, they cannot be dealt out evenly.
+    fn repartitioned(
+        &self,
+        n_parts: usize,
+        file_bytes_min: usize,
+        order: Option<LexOrdering>,
+        config: &FileScanConfig,
+    ) -> EngineResult<Option<FileScanConfig>> {
+        let sizes = config.file_groups.iter().map(|group| {
+            let files = group.iter().map(PartitionedFile::effective_size);
+            files.sum::<u64>()
+        });
+        let (sum, greatest) = sizes.fold((0, 0), |(sum, greatest): (u64, u64), size| {
+            (sum + size, greatest.max(size))
+        });
+        let are_even =
+            greatest.saturating_mul(n_parts as u64) <= sum.saturating_add(sum / N_UNEVEN);
+        if are_even && config.file_groups.len() == n_parts {
+            return Ok(None);
+        }
+        let groups = FileGroupPartitioner::new()
+            .with_target_partitions(n_parts)
+            .with_repartition_file_min_size(file_bytes_min)
+            .with_preserve_order_within_groups(order.is_some())
+            .repartition_file_groups(&config.file_groups);
+        Ok(groups.map(|groups| {
+            let mut config = config.clone();
+            config.file_groups = groups;
+            config
+        }))
     }
 
     fn try_pushdown_projection(
