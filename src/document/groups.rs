@@ -8,6 +8,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::thread;
+
+use itertools::Itertools;
 
 use super::assemble::run_facets;
 use super::figures::{Says, figure};
@@ -40,6 +43,8 @@ pub(crate) struct Making<'a> {
 #[derive(Debug, Default)]
 pub(crate) struct Gathered {
     groups: Vec<Candidate>,
+    /// Those that others have gathered, where all are wanted.
+    others: Vec<Vec<Candidate>>,
     rest: Option<Tally>,
     total: Tally,
 }
@@ -92,7 +97,10 @@ impl Making<'_> {
         if let Some(rest) = more.rest {
             gathered.rest.get_or_insert_default().merge(&rest)?;
         }
-        gathered.groups.extend(more.groups);
+        match self.breakdown.limit {
+            Some(_) => gathered.groups.extend(more.groups),
+            None => gathered.others.push(more.groups),
+        }
         self.bound(gathered)
     }
 
@@ -122,8 +130,11 @@ impl Making<'_> {
 
     /// The groups in their order, the rest last; and all runs together.
     pub(crate) fn finish(&self, mut gathered: Gathered) -> Result<(Vec<Group>, Tally)> {
-        self.settle(&mut gathered, self.breakdown.limit.unwrap_or(usize::MAX))?;
-        let groups = gathered.groups.into_iter().map(|candidate| Group {
+        if let Some(limit) = self.breakdown.limit {
+            self.settle(&mut gathered, limit)?;
+        }
+        let parts = std::iter::once(gathered.groups).chain(gathered.others);
+        let groups = self.sorted(parts.collect()).map(|candidate| Group {
             labels: candidate.labels,
             figures: match candidate.state {
                 State::Tally(tally) => self.figures(&tally, candidate.says),
@@ -137,6 +148,23 @@ impl Making<'_> {
             series: Vec::new(),
         });
         Ok((groups.chain(rest).collect(), gathered.total))
+    }
+
+    /// All groups in their order. Each thread sorts those of one part.
+    fn sorted(&self, mut parts: Vec<Vec<Candidate>>) -> impl Iterator<Item = Candidate> {
+        let sort = |part: &mut Vec<Candidate>| {
+            part.sort_unstable_by(|one, other| self.order(one, other));
+        };
+        if let [first, others @ ..] = parts.as_mut_slice() {
+            thread::scope(|scope| {
+                for part in others {
+                    scope.spawn(|| sort(part));
+                }
+                sort(first);
+            });
+        }
+        let parts = parts.into_iter().map(Vec::into_iter);
+        parts.kmerge_by(|one, other| self.order(one, other).is_lt())
     }
 
     fn order(&self, one: &Candidate, other: &Candidate) -> Ordering {

@@ -2,6 +2,7 @@
 //! between answers does: groups add up to the total, projects are their documents, labels are what the
 //! filter on them keeps, nothing is counted twice, and days have the hours that their clocks show.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::time::{Duration, SystemTime};
@@ -766,6 +767,12 @@ fn many_groups_among_many_runs_are_those_of_a_plain_count() {
         };
         let stats = export.stats(&Request::default(), &breakdown).unwrap();
         assert!(stats.about.explain().contains("DealtExec"));
+        let n_runs = |group: &Group| match group.figures[0] {
+            Figure::Count(n) => n,
+            _ => 0,
+        };
+        let order = |group: &Group| (Reverse(n_runs(group)), group.labels.clone());
+        assert!(stats.groups.is_sorted_by_key(order));
         let found: BTreeMap<Label, [Figure; 3]> = stats
             .groups
             .into_iter()
