@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array};
+use datafusion::arrow::buffer::BooleanBuffer;
 use datafusion::arrow::datatypes::{DataType, Field, FieldRef, Int64Type};
 use datafusion::common::{Result, ScalarValue, internal_err};
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
@@ -12,7 +13,7 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, EmitTo, GroupsAccumulator, Signature, Volatility,
 };
 
-use super::grouped::{FEW_ROWS, Single, counting, runs, states_of_rows};
+use super::grouped::{FEW_ROWS, Single, are_mixed, counting, runs, states_of_rows};
 
 /// `count_true(Boolean) → Int64`: how many rows a condition holds for; never null.
 pub(crate) fn count_true() -> Arc<AggregateUDF> {
@@ -64,6 +65,9 @@ impl AggregateUDFImpl for CountTrue {
     }
 }
 
+/// What is true of less than one of so many rows is seldom so.
+const SELDOM: usize = 4;
+
 /// One count a group.
 #[derive(Debug, Default)]
 pub(super) struct Counts(Vec<i64>);
@@ -90,6 +94,26 @@ impl Counts {
         }
         Ok(())
     }
+
+    /// Adds each row that is set to its group's count.
+    fn add_each(&mut self, are_set: &BooleanBuffer, groups: &[usize]) {
+        let counts = self.0.as_mut_slice();
+        let mut add = |group: usize, n: i64| {
+            if let Some(count) = counts.get_mut(group) {
+                *count += n;
+            }
+        };
+        if SELDOM * are_set.count_set_bits() < groups.len() {
+            // The others need not look at their groups.
+            for row in are_set.set_indices() {
+                groups.get(row).into_iter().for_each(|group| add(*group, 1));
+            }
+        } else {
+            for (group, is_set) in groups.iter().zip(are_set) {
+                add(*group, is_set.into());
+            }
+        }
+    }
 }
 
 impl GroupsAccumulator for Counts {
@@ -109,6 +133,11 @@ impl GroupsAccumulator for Counts {
         let mut holding = holds.values().clone();
         if let Some(counting) = counting(holds.nulls(), opt_filter) {
             holding = &holding & counting.inner();
+        }
+        if are_mixed(group_indices) && group_indices.len() == holding.len() {
+            self.0.resize(total_num_groups, 0);
+            self.add_each(&holding, group_indices);
+            return Ok(());
         }
         let count = |rows: Range<usize>| {
             let n = match rows.len() {

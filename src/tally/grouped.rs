@@ -40,6 +40,15 @@ pub(super) fn runs(groups: &[usize]) -> impl Iterator<Item = (usize, Range<usize
     })
 }
 
+/// Whether groups change often from row to row, as far as the first rows tell.
+pub(super) fn are_mixed(groups: &[usize]) -> bool {
+    const N_TRIED: usize = 16 * FEW_ROWS;
+    let groups = groups.get(..N_TRIED).unwrap_or(groups);
+    let next = groups.iter().skip(1);
+    let n_changes = groups.iter().zip(next).filter(|(one, next)| one != next);
+    n_changes.count() * FEW_ROWS > groups.len()
+}
+
 /// Which rows count: those that have a value and for which a filter holds.
 pub(super) fn counting(
     nulls: Option<&NullBuffer>,

@@ -8,10 +8,12 @@ use std::sync::Arc;
 use datafusion::arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, StringViewArray, StringViewBuilder,
 };
+use datafusion::arrow::buffer::NullBuffer;
 use datafusion::common::Result;
 use uuid::Uuid;
 
 use super::{BITS, bad, text};
+use crate::cpu::fastest;
 
 /// The characters of a UUID.
 const LENGTH: usize = 36;
@@ -70,17 +72,31 @@ pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decima
             }
         }
     };
-    let runs = ids.iter().enumerate().map(|(row, id)| {
-        let id = id?;
-        let bits = match plain(id) {
-            Some(bits) => bits,
-            None if bare(id).is_empty() => return None,
-            None => bits_of(id),
-        };
-        Some(bits ^ of_project(row))
+    let mut empty = Vec::new();
+    let bits: Vec<i128> = fastest!({
+        let bits = (0..ids.len()).map(|row| {
+            if ids.is_null(row) {
+                return 0;
+            }
+            let id = ids.value(row);
+            let bits = plain(id).unwrap_or_else(|| {
+                if bare(id).is_empty() {
+                    empty.push(row);
+                }
+                bits_of(id)
+            });
+            bits ^ of_project(row)
+        });
+        bits.collect()
     });
-    let bits = runs.collect();
-    Ok(Decimal128Array::with_data_type(bits, BITS))
+    let mut nulls = ids.nulls().cloned();
+    if !empty.is_empty() {
+        let are_there = (0..ids.len()).map(|row| empty.binary_search(&row).is_err());
+        let are_there = NullBuffer::new(are_there.collect());
+        nulls = NullBuffer::union(nulls.as_ref(), Some(&are_there));
+    }
+    let bits = Decimal128Array::new(bits.into(), nulls);
+    Ok(bits.with_data_type(BITS))
 }
 
 /// The id at the end of a dotted order's first segment.
