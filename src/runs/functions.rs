@@ -33,6 +33,8 @@ use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
 use datafusion::logical_expr::{
     ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility, lit,
 };
+use datafusion::physical_expr::expressions::{Column as PhysicalColumn, Literal};
+use datafusion::physical_expr::{PhysicalExpr, ScalarFunctionExpr};
 use serde_json::value::RawValue;
 
 use crate::cpu::fastest;
@@ -474,7 +476,8 @@ impl ScalarUDFImpl for RunFunction {
             | Kind::AnyNotZero => values,
             Kind::RunBits => {
                 let ids = second.to_array(args.number_rows)?;
-                Arc::new(ids::bits_of_runs(&values, &ids)?)
+                let column = args.arg_fields.get(1).map_or("", |field| field.name());
+                Arc::new(ids::bits_of_runs(&values, &bytes(&ids)?, column)?)
             }
             Kind::RankedUp => ranked(&values, &second.to_array(args.number_rows)?, 0),
             Kind::RankedDown => ranked(&values, &second.to_array(args.number_rows)?, u64::MAX),
@@ -558,6 +561,18 @@ fn arguments_of(kind: Kind, expr: &Expr) -> Option<&[Expr; 2]> {
     };
     let function: &RunFunction = func.inner().downcast_ref()?;
     (function.kind == kind).then(|| args.as_array()).flatten()
+}
+
+/// Whether a function takes the texts of a column as their bytes, too, and sees itself whether they are
+/// UTF-8.
+pub(crate) fn takes_bytes(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() else {
+        return false;
+    };
+    let function: Option<&RunFunction> = call.fun().inner().downcast_ref();
+    let is_plain = |arg: &Arc<dyn PhysicalExpr>| arg.is::<PhysicalColumn>() || arg.is::<Literal>();
+    function.is_some_and(|function| function.kind == Kind::RunBits)
+        && call.args().iter().all(is_plain)
 }
 
 /// The text that a literal argument is.

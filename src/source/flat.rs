@@ -17,6 +17,7 @@ mod packed;
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests;
+mod told;
 mod values;
 
 use std::borrow::Cow;
@@ -48,6 +49,7 @@ use codec::Decompressors;
 use group::{Place, ReadColumn, Reading};
 use indexed::{After, AfterPlanner};
 use open::OpenFile;
+use told::{Given, Told};
 
 /// What is wrong with a page, without the name of its column.
 type Result<T> = std::result::Result<T, Cow<'static, str>>;
@@ -191,11 +193,12 @@ impl FlatSource {
             columns.map(|column| column.index()).collect()
         };
         let tested = condition.as_ref().map(names).unwrap_or_default();
-        let given = projection.column_indices();
-        let mut read = [tested.as_slice(), &given].concat();
+        let is_given = projection.column_indices();
+        let mut read = [tested.as_slice(), &is_given].concat();
         read.sort_unstable();
         read.dedup();
         let whole = self.schema.table_schema();
+        let mut given = Given::new(&projection, &tested, whole)?;
         let fields = file.arrow_schema.as_ref();
         let columns = read.iter().map(|index| {
             let name = whole.field(*index).name();
@@ -205,32 +208,28 @@ impl FlatSource {
                 Some((root, _)) => Place::File { root },
                 None => return internal_err!("a file has no column {name}"),
             };
+            let told = given.told.remove(index);
+            let kind = whole.field(*index).data_type();
             Ok(ReadColumn {
                 place,
-                kind: whole.field(*index).data_type().clone(),
+                kind: told.as_ref().map_or(kind, Told::kind).clone(),
                 is_tested: tested.contains(index),
-                is_given: given.contains(index),
+                is_given: is_given.contains(index),
+                told,
             })
         });
         let columns = columns.collect::<EngineResult<Vec<_>>>()?;
-        let some = |is_so: fn(&ReadColumn) -> bool| -> EngineResult<SchemaRef> {
-            let some = read.iter().zip(&columns);
-            let some = some.filter(|(_, column)| is_so(column));
-            let some: Vec<usize> = some.map(|(index, _)| *index).collect();
-            Ok(Arc::new(whole.project(&some)?))
-        };
-        let given = some(|column| column.is_given)?;
-        let tested = some(|column| column.is_tested)?;
+        let tested = read.iter().copied().filter(|index| tested.contains(index));
+        let tested = Arc::new(whole.project(&tested.collect::<Vec<_>>())?);
         let condition = condition.map(|condition| {
             let condition = reassign_expr_columns(condition, &tested)?;
             Ok::<_, DataFusionError>((condition, tested))
         });
-        let projection = projection.try_map_exprs(|expr| reassign_expr_columns(expr, &given))?;
         Ok(Reading {
             columns,
             condition: condition.transpose()?,
-            projector: projection.make_projector(&given)?,
-            given,
+            projector: given.projection.make_projector(&given.schema)?,
+            given: given.schema,
             batch_rows: self.batch_rows,
             window_rows: AtomicUsize::new(0),
         })

@@ -12,6 +12,7 @@ use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
 use datafusion::logical_expr::{Expr, ident, lit};
+use datafusion::logical_expr::{Operator, binary_expr};
 use serde::Serialize;
 
 use super::footer::Footer;
@@ -414,7 +415,9 @@ impl Rule {
         match self {
             Self::Values(name) => read(column, name, footer),
             Self::Flag(name) => ident(name),
-            Self::TextIs(name, text) => coalesce(vec![ident(name).eq(lit(text)), lit(false)]),
+            Self::TextIs(name, text) => {
+                binary_expr(ident(name), Operator::IsNotDistinctFrom, lit(text))
+            }
             Self::HasValue(name) => ident(name).is_not_null(),
             Self::NoValue(name) if is_text(name, footer) => {
                 ident(name).is_null().or(ident(name).eq(lit("")))

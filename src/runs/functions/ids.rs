@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, Decimal128Array, StringViewArray, StringViewBuilder,
+    Array, ArrayRef, AsArray, BinaryViewArray, Decimal128Array, StringViewArray, StringViewBuilder,
 };
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::common::Result;
+use simdutf8::basic::from_utf8;
 use uuid::Uuid;
 
-use super::{BITS, bad, text};
+use super::{BITS, bad, not_utf8, text};
 use crate::cpu::fastest;
 
 /// The characters of a UUID.
@@ -35,7 +36,11 @@ pub(super) fn texts(values: &ArrayRef, column: &str) -> Result<ArrayRef> {
             .collect::<Result<StringViewArray>>()?,
         None => text(values)?,
     };
-    if texts.iter().flatten().all(|id| plain(id).is_some()) {
+    if texts
+        .iter()
+        .flatten()
+        .all(|id| plain(id.as_bytes()).is_some())
+    {
         return Ok(Arc::new(texts));
     }
     let mut builder = StringViewBuilder::with_capacity(texts.len());
@@ -51,10 +56,14 @@ pub(super) fn bits(ids: &ArrayRef) -> Result<Decimal128Array> {
     Ok(Decimal128Array::with_data_type(bits, BITS))
 }
 
-/// The bits of ids, mixed with those of their projects, of which neighbours mostly share a view; none of
-/// an empty id.
-pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decimal128Array> {
-    let (projects, ids) = (text(projects)?, text(ids)?);
+/// The bits of ids, which are texts, mixed with those of their projects, of which neighbours mostly share
+/// a view; none of an empty id.
+pub(super) fn bits_of_runs(
+    projects: &ArrayRef,
+    ids: &BinaryViewArray,
+    column: &str,
+) -> Result<Decimal128Array> {
+    let projects = text(projects)?;
     let mut last: Option<(u128, i128)> = None;
     let mut of_project = |row: usize| {
         let view = projects.views().get(row).copied().unwrap_or_default();
@@ -72,23 +81,30 @@ pub(super) fn bits_of_runs(projects: &ArrayRef, ids: &ArrayRef) -> Result<Decima
             }
         }
     };
-    let mut empty = Vec::new();
+    let (mut empty, mut are_texts) = (Vec::new(), true);
+    let mut of_other = |row: usize, id: &[u8]| {
+        let Ok(id) = from_utf8(id) else {
+            are_texts = false;
+            return 0;
+        };
+        if bare(id).is_empty() {
+            empty.push(row);
+        }
+        bits_of(id)
+    };
     let bits: Vec<i128> = fastest!({
         let bits = (0..ids.len()).map(|row| {
             if ids.is_null(row) {
                 return 0;
             }
             let id = ids.value(row);
-            let bits = plain(id).unwrap_or_else(|| {
-                if bare(id).is_empty() {
-                    empty.push(row);
-                }
-                bits_of(id)
-            });
-            bits ^ of_project(row)
+            plain(id).unwrap_or_else(|| of_other(row, id)) ^ of_project(row)
         });
         bits.collect()
     });
+    if !are_texts {
+        return Err(not_utf8(column));
+    }
     let mut nulls = ids.nulls().cloned();
     if !empty.is_empty() {
         let are_there = (0..ids.len()).map(|row| empty.binary_search(&row).is_err());
@@ -129,7 +145,7 @@ fn bare(id: &str) -> &str {
 }
 
 fn bits_of(id: &str) -> i128 {
-    if let Some(bits) = plain(id) {
+    if let Some(bits) = plain(id.as_bytes()) {
         return bits;
     }
     let bare = bare(id);
@@ -139,11 +155,11 @@ fn bits_of(id: &str) -> i128 {
 }
 
 /// The bits of an id that is a UUID in lower case with hyphens; its digits are read eight at a time.
-#[inline]
-fn plain(id: &str) -> Option<i128> {
+#[inline(always)]
+fn plain(id: &[u8]) -> Option<i128> {
     const HYPHENS: [usize; 4] = [8, 13, 18, 23];
     const WORDS: [(usize, usize); 4] = [(0, 4), (9, 14), (19, 24), (28, 32)];
-    let id: &[u8; LENGTH] = id.as_bytes().as_array()?;
+    let id: &[u8; LENGTH] = id.as_array()?;
     let four = |at: usize| {
         let digits = id.get(at..).and_then(|rest| rest.first_chunk());
         u64::from(u32::from_be_bytes(digits.copied().unwrap_or_default()))
@@ -151,13 +167,15 @@ fn plain(id: &str) -> Option<i128> {
     let words = WORDS.map(|(high, low)| four(high) << 32 | four(low));
     let are_digits = words.iter().fold(true, |all, word| all & are_digits(*word));
     let is_plain = are_digits && HYPHENS.iter().all(|at| id.get(*at) == Some(&b'-'));
-    let bits = words.iter();
-    let bits = bits.fold(0, |bits, word| bits << 32 | i128::from(number(*word)));
+    let numbers = words.map(number);
+    let bits = numbers
+        .iter()
+        .fold(0, |bits, number| bits << 32 | i128::from(*number));
     is_plain.then_some(bits)
 }
 
 /// Whether all bytes are hexadecimal digits, letters in lower case.
-#[inline]
+#[inline(always)]
 const fn are_digits(bytes: u64) -> bool {
     const ONES: u64 = 0x0101_0101_0101_0101;
     const UPPER: u64 = ONES << 7;
@@ -171,7 +189,7 @@ const fn are_digits(bytes: u64) -> bool {
 }
 
 /// The number of eight hexadecimal digits, the first of which is the uppermost byte.
-#[inline]
+#[inline(always)]
 const fn number(digits: u64) -> u32 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     // Letters have bit 6, and begin with one.
@@ -192,7 +210,8 @@ mod tests {
 
     fn bits_of_run(project: &str, id: &str) -> Option<i128> {
         let array = |text: &str| Arc::new(StringViewArray::from(vec![text])) as ArrayRef;
-        let bits = bits_of_runs(&array(project), &array(id)).unwrap();
+        let ids: BinaryViewArray = [Some(id)].into_iter().collect();
+        let bits = bits_of_runs(&array(project), &ids, "id").unwrap();
         bits.iter().next().unwrap()
     }
 
@@ -219,7 +238,7 @@ mod tests {
             "é88aa3e-c5b4-7d10-9f00-00000000beef",
             "0188aa3e-c5b4-7d10-9f00-00000000beé",
         ] {
-            assert_eq!((id.len(), super::plain(id)), (LENGTH, None));
+            assert_eq!((id.len(), super::plain(id.as_bytes())), (LENGTH, None));
         }
     }
 
@@ -228,12 +247,12 @@ mod tests {
         fn uuids_are_read_as_they_are_by_their_crate(bits: u128, at in 0..LENGTH, byte in 0..128_u8) {
             let uuid = Uuid::from_u128(bits);
             let mut text = uuid.as_hyphenated().to_string();
-            prop_assert_eq!(plain(&text), Some(bits.cast_signed()));
+            prop_assert_eq!(plain(text.as_bytes()), Some(bits.cast_signed()));
             text.replace_range(at..=at, &char::from(byte).to_string());
             let read = Uuid::try_parse(&text).ok();
             let is_plain = read.is_some_and(|read| read.as_hyphenated().to_string() == text);
-            prop_assert_eq!(plain(&text).is_some(), is_plain, "{}", text);
-            if let Some(bits) = plain(&text) {
+            prop_assert_eq!(plain(text.as_bytes()).is_some(), is_plain, "{}", text);
+            if let Some(bits) = plain(text.as_bytes()) {
                 prop_assert_eq!(Some(bits), read.map(|read| read.as_u128().cast_signed()));
             }
         }

@@ -4,8 +4,7 @@
 //! Where a text differs from one that was read before within plain texts and numbers only, it is JSON in
 //! UTF-8 as that one is, and its members stand where they stand there, moved by what those values are longer
 //! or shorter. Which values differ is learned as they do: the pieces between them are compared, many bytes
-//! at a time, and only these values are read; neighbours that begin alike are compared from there on. Any
-//! other difference leaves the text to the [`Scanner`].
+//! at a time, and only these values are read. Any other difference leaves the text to the [`Scanner`].
 
 #![expect(
     clippy::inline_always,
@@ -52,9 +51,6 @@ struct Shape<'a> {
     /// What is between the values that were seen to differ: the same in all texts of this shape.
     pieces: Vec<Piece>,
     found: Vec<Option<Range<usize>>>,
-    /// The latest text of this shape, and what moves from the one that was read to it.
-    latest: &'a [u8],
-    moves: Vec<Move>,
 }
 
 #[derive(Debug)]
@@ -97,7 +93,7 @@ struct Followed {
 }
 
 /// From a place on, all stands so many bytes further on; wraps around where less far.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Move {
     from: usize,
     by: usize,
@@ -145,7 +141,7 @@ impl<'n, 'a> Alike<'n, 'a> {
         self.last = place;
         for (found, before) in self.found.iter_mut().zip(&shape.found) {
             let part = before.as_ref().and_then(|part| {
-                let [start, end] = [part.start, part.end].map(|at| moved(&shape.moves, at));
+                let [start, end] = [part.start, part.end].map(|at| moved(&self.moves, at));
                 json.get(start..end)
             });
             *found = part.and_then(|part| from_utf8(part).ok());
@@ -167,8 +163,6 @@ impl<'n, 'a> Alike<'n, 'a> {
             values: values(json),
             pieces: Vec::new(),
             found: found.iter().map(|part| part.map(place)).collect(),
-            latest: json,
-            moves: Vec::new(),
         };
         let whole = shape.piece(0..json.len(), Then::End);
         shape.pieces.push(whole);
@@ -191,46 +185,21 @@ fn moved(moves: &[Move], at: usize) -> usize {
     last.map_or(at, |one| at.wrapping_add(one.by))
 }
 
-impl<'a> Shape<'a> {
-    /// Whether a text has this shape. It is then the latest; `moves` is memory to work in.
-    fn is_of(&mut self, level: Level, new: &'a [u8], moves: &mut Vec<Move>) -> bool {
-        let mut so_far = None;
+impl Shape<'_> {
+    /// Whether a text has this shape, and what moves from this text to that one.
+    fn is_of(&mut self, level: Level, new: &[u8], moves: &mut Vec<Move>) -> bool {
+        moves.clear();
+        let mut so_far = Followed::default();
         loop {
-            let followed = dispatch!(level, simd => {
-                let so_far = so_far.unwrap_or_else(|| self.begin(simd, new, moves));
-                self.follow(simd, new, moves, so_far)
-            });
+            let followed = dispatch!(level, simd => self.follow(simd, new, moves, so_far));
             let Err((place, differs)) = followed else {
-                self.latest = new;
-                std::mem::swap(&mut self.moves, moves);
                 return true;
             };
             if !self.learn(place.n_pieces, differs) {
                 return false;
             }
-            so_far = Some(place);
+            so_far = place;
         }
-    }
-
-    /// How far a text is like the latest one, up to the beginning of a piece.
-    #[inline(always)]
-    fn begin<S: Simd>(&self, simd: S, new: &[u8], moves: &mut Vec<Move>) -> Followed {
-        let n_same = n_same_blocks(simd, self.latest, new);
-        let mut so_far = Followed::default();
-        moves.clear();
-        for (n_pieces, piece) in self.pieces.iter().enumerate().skip(1) {
-            let start = piece.part.start;
-            // After a piece comes one move at most, to the next one.
-            let next = self.moves.get(moves.len());
-            let next = next.filter(|next| next.from <= start);
-            let by = next.map_or(so_far.by, |next| next.by);
-            if start.wrapping_add(by) > n_same {
-                break;
-            }
-            so_far = Followed { n_pieces, by };
-            moves.extend(next);
-        }
-        so_far
     }
 
     /// Follows a text on to its end, or to where it differs.
@@ -345,24 +314,6 @@ impl<'a> Shape<'a> {
             then,
         }
     }
-}
-
-/// How many bytes two texts begin with alike at least: whole blocks, and what is alike of the next.
-#[inline(always)]
-fn n_same_blocks<S: Simd>(simd: S, one: &[u8], other: &[u8]) -> usize {
-    let (one, _) = one.as_chunks::<N_BLOCK>();
-    let (other, _) = other.as_chunks::<N_BLOCK>();
-    let mut n_same = 0;
-    for (one, other) in one.iter().zip(other) {
-        let [one, other] = [one, other].map(|block| u8x32::load_array_ref(simd, block));
-        // A bit for each byte; those above count as different.
-        let n = one.simd_eq(other).to_bitmask().trailing_ones() as usize;
-        n_same += n;
-        if n < N_BLOCK {
-            break;
-        }
-    }
-    n_same
 }
 
 /// How many bytes two texts begin with alike.

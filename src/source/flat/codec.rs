@@ -26,9 +26,9 @@ impl Codec {
     }
 }
 
-/// Of the memory of pages that have been read, so many pieces wait for the next ones, of at most so many bytes.
+/// Of the memory of pages that have been read, so much waits for the next ones, in at most so many pieces.
+const SPARE_BYTES: usize = 16 << 20;
 const N_SPARE: usize = 64;
-const SPARE_BYTES: usize = 2 << 20;
 
 /// What it takes to decompress pages, one after another.
 #[derive(Default)]
@@ -51,16 +51,23 @@ impl Decompressor {
         if has_room(page) {
             return;
         }
-        let place = self.spare.iter().rposition(has_room);
-        let other = place.map(|place| self.spare.swap_remove(place));
-        // What is there would be copied where it grew.
-        self.give_back(std::mem::take(page));
-        *page = other.unwrap_or_default();
+        let fitting = self.spare.iter().enumerate();
+        let fitting = fitting.filter(|(_, page)| has_room(page));
+        let least = fitting.min_by_key(|(_, page)| page.capacity());
+        // What is there would be copied where it grew; there are no more pieces than columns had.
+        let other = least.map(|(place, _)| place);
+        if let Some(other) = other.map(|place| self.spare.swap_remove(place)) {
+            self.give_back(std::mem::replace(page, other));
+        } else {
+            *page = Vec::new();
+        }
     }
 
     /// Takes the memory of a page that has been read.
     pub(super) fn give_back(&mut self, page: Vec<u8>) {
-        if self.spare.len() < N_SPARE && (1..=SPARE_BYTES).contains(&page.capacity()) {
+        let n_bytes: usize = self.spare.iter().map(Vec::capacity).sum();
+        let has_room = n_bytes.saturating_add(page.capacity()) <= SPARE_BYTES;
+        if page.capacity() > 0 && has_room && self.spare.len() < N_SPARE {
             self.spare.push(page);
         }
     }

@@ -258,6 +258,30 @@ impl FlatColumn {
         decompressor: &mut Decompressor,
         found: &mut Found,
     ) -> Result<()> {
+        self.read_pages(n, wanted, decompressor, found, None)
+    }
+
+    /// Goes on by `n` rows and gives those that are wanted, a page at a time, whose memory serves for the
+    /// next one if nothing is left of it then.
+    pub(super) fn read_each(
+        &mut self,
+        n: usize,
+        wanted: Wanted<'_>,
+        decompressor: &mut Decompressor,
+        found: &mut Found,
+        each: &mut dyn FnMut(ArrayRef),
+    ) -> Result<()> {
+        self.read_pages(n, wanted, decompressor, found, Some(each))
+    }
+
+    fn read_pages(
+        &mut self,
+        n: usize,
+        wanted: Wanted<'_>,
+        decompressor: &mut Decompressor,
+        found: &mut Found,
+        mut each: Option<&mut dyn FnMut(ArrayRef)>,
+    ) -> Result<()> {
         self.values.reserve(match wanted {
             Wanted::All => n,
             Wanted::Rows(rows) => rows.len(),
@@ -292,6 +316,9 @@ impl FlatColumn {
                 wanted => {
                     self.open_page(decompressor)?;
                     self.read_step(n_step, wanted, found)?;
+                    if let Some(each) = &mut each {
+                        each(self.finish()?);
+                    }
                 }
             }
             self.n_left -= n_step;

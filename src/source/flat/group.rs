@@ -19,6 +19,7 @@ use datafusion::physical_expr::projection::Projector;
 use super::codec::Decompressor;
 use super::column::{FlatColumn, Found, Wanted, is_readable};
 use super::other::{Chunk, OtherColumns};
+use super::told::Told;
 
 /// Texts of so many bytes are handed on, though few rows have been gathered.
 const TEXT_BYTES: usize = 8 << 20;
@@ -54,6 +55,8 @@ pub(super) struct ReadColumn {
     pub(super) is_tested: bool,
     /// Whether it is given.
     pub(super) is_given: bool,
+    /// What is given in its stead, where it is.
+    pub(super) told: Option<Told>,
 }
 
 /// Where a column comes from.
@@ -76,7 +79,8 @@ enum Source {
 /// A column that is read, and what of it is gathered, apart from what it gathers itself.
 struct Column {
     source: Source,
-    parts: Vec<ArrayRef>,
+    /// Of each column that is given for it.
+    parts: Vec<Vec<ArrayRef>>,
 }
 
 /// The rows of a row group that are read.
@@ -138,7 +142,7 @@ impl Group {
             };
             columns.push(Column {
                 source,
-                parts: Vec::new(),
+                parts: vec![Vec::new(); column.told.as_ref().map_or(1, Told::n_columns)],
             });
         }
         // The crate's reader gives them in the order of the file.
@@ -260,8 +264,20 @@ impl Group {
             let window = match (&mut column.source, tested) {
                 (_, Some(array)) => array,
                 (Source::Flat(flat), None) => {
-                    flat.read(n, wanted, decompressor, &mut self.found)
+                    let Some(told) = &read.told else {
+                        flat.read(n, wanted, decompressor, &mut self.found)
+                            .map_err(|problem| flat.damaged(&problem))?;
+                        continue;
+                    };
+                    let mut done = Ok(());
+                    let mut tell = |texts| {
+                        if done.is_ok() {
+                            done = told.tell(texts, &mut column.parts);
+                        }
+                    };
+                    flat.read_each(n, wanted, decompressor, &mut self.found, &mut tell)
                         .map_err(|problem| flat.damaged(&problem))?;
+                    done?;
                     continue;
                 }
                 (Source::Numbers, None) => {
@@ -270,10 +286,19 @@ impl Group {
                 (Source::Other(place), None) => other(&others, *place, &read.kind)?,
             };
             if read.is_given && n_wanted > 0 {
-                column.parts.push(match &mask {
+                let window = match &mask {
                     None => window,
                     Some(mask) => filter(&window, mask)?,
-                });
+                };
+                if let Some(told) = &read.told {
+                    told.tell(window, &mut column.parts)?;
+                    continue;
+                }
+                column
+                    .parts
+                    .first_mut()
+                    .into_iter()
+                    .for_each(|parts| parts.push(Arc::clone(&window)));
             }
         }
         self.n_gathered += n_wanted;
@@ -307,22 +332,25 @@ impl Group {
         let n = std::mem::take(&mut self.n_gathered);
         let mut given = Vec::new();
         for (column, read) in self.columns.iter_mut().zip(&self.reading.columns) {
-            let parts = std::mem::take(&mut column.parts);
             if !read.is_given {
                 continue;
             }
-            given.push(match (&mut column.source, read.is_tested) {
-                (Source::Flat(flat), false) => {
-                    flat.finish().map_err(|problem| flat.damaged(&problem))?
-                }
-                _ => match parts.as_slice() {
+            if let (Source::Flat(flat), false, None) =
+                (&mut column.source, read.is_tested, &read.told)
+            {
+                given.push(flat.finish().map_err(|problem| flat.damaged(&problem))?);
+                continue;
+            }
+            for parts in &mut column.parts {
+                let parts = std::mem::take(parts);
+                given.push(match parts.as_slice() {
                     [part] => Arc::clone(part),
                     parts => {
                         let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
                         concat(&parts)?
                     }
-                },
-            });
+                });
+            }
         }
         let given = rows(&self.reading.given, given, n)?;
         self.reading.projector.project_batch(&given)
