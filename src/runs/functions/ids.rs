@@ -92,15 +92,15 @@ pub(super) fn bits_of_runs(
         }
         bits_of(id)
     };
-    let bits: Vec<i128> = fastest!({
-        let bits = (0..ids.len()).map(|row| {
-            if ids.is_null(row) {
-                return 0;
+    let mut bits = vec![0; ids.len()];
+    fastest!({
+        for (row, bits) in bits.iter_mut().enumerate() {
+            if ids.is_valid(row) {
+                let id = ids.value(row);
+                let of_id = plain(id).unwrap_or_else(|| of_other(row, id));
+                *bits = of_id ^ of_project(row);
             }
-            let id = ids.value(row);
-            plain(id).unwrap_or_else(|| of_other(row, id)) ^ of_project(row)
-        });
-        bits.collect()
+        }
     });
     if !are_texts {
         return Err(not_utf8(column));
