@@ -10,6 +10,7 @@ mod grid;
 mod json;
 mod list;
 mod markdown;
+mod parts;
 mod runs;
 mod show;
 mod stats;
@@ -58,6 +59,8 @@ pub struct Style {
     pub terminal: bool,
     /// The zone in which tables show times.
     pub zone: Tz,
+    /// So many threads write where there are many lines for machines; none is like one.
+    pub threads: usize,
 }
 
 /// What an answer has for an output.

@@ -455,6 +455,10 @@ impl QuestionArgs {
             color: self.output.is_none() && self.color.allows(terminal),
             terminal,
             zone,
+            threads: self
+                .threads
+                .or_else(|| std::thread::available_parallelism().ok())
+                .map_or(1, NonZeroUsize::get),
         }
     }
 

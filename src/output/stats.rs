@@ -59,7 +59,7 @@ pub fn write_stats(
 ) -> io::Result<Vec<String>> {
     match format {
         Format::Json => records::write_json(out, answer)?,
-        Format::Jsonl => records::write_jsonl(out, answer)?,
+        Format::Jsonl => records::write_jsonl(out, answer, style)?,
         Format::Table => return table::write(out, answer, style),
         Format::Csv => sheet::write(out, answer, style)?,
         Format::Markdown => table::write_markdown(out, answer, style)?,

@@ -6,7 +6,8 @@ use std::io::{self, Write};
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
-use super::super::json;
+use super::super::parts::write_parts;
+use super::super::{Style, json};
 use super::{Groups, called};
 use crate::document::{Attainment, Bucket, Figure, Group, Label};
 use crate::request::Measure;
@@ -30,17 +31,23 @@ pub(super) fn write_json(out: &mut dyn Write, answer: &Groups) -> io::Result<()>
 }
 
 /// Writes a line a group, or a group and a span of time; without keys, of the total.
-pub(super) fn write_jsonl(out: &mut dyn Write, answer: &Groups) -> io::Result<()> {
+pub(super) fn write_jsonl(out: &mut dyn Write, answer: &Groups, style: &Style) -> io::Result<()> {
     let names = Names::of(answer);
-    let total = answer.is_whole().then_some(answer.total);
-    for group in answer.groups.iter().chain(total) {
-        for (bucket, figures) in answer.rows(group) {
-            let record = names.record(bucket, figures);
-            let labels = &group.labels;
-            json::compact(out, &Record { labels, ..record })?;
+    let groups = if answer.is_whole() {
+        std::slice::from_ref(answer.total)
+    } else {
+        answer.groups
+    };
+    write_parts(out, groups, style.threads, |out, groups| {
+        for group in groups {
+            for (bucket, figures) in answer.rows(group) {
+                let record = names.record(bucket, figures);
+                let labels = &group.labels;
+                json::compact(out, &Record { labels, ..record })?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// What keys and measures are called.

@@ -5,34 +5,38 @@ use std::io::{self, Write};
 use std::iter;
 
 use super::super::csv::{cell_text, or_empty};
+use super::super::parts::write_parts;
 use super::super::units::exact_seconds;
 use super::super::{Style, json};
 use super::{ATTAINMENT, Groups, TOTAL, called, names};
-use crate::document::{Bucket, Figure, Group};
+use crate::document::{Figure, Group};
 use crate::request::Measure;
 
 /// Writes the header and the rows. The total, too, has a row a span of time where these were asked for.
 pub(super) fn write(out: &mut dyn Write, answer: &Groups, style: &Style) -> io::Result<()> {
     let text = |text: &str| cell_text(text, style.terminal);
-    let mut csv = ::csv::Writer::from_writer(out);
+    let mut csv = ::csv::Writer::from_writer(&mut *out);
     csv.write_record(header(answer).map(|name| text(&name)))?;
-    for group in answer.groups {
-        let labels = group.labels.iter().map(|label| text(&called(label)));
-        let labels: Vec<String> = labels.collect();
-        for row in rows(answer, group, &labels, style)? {
-            csv.write_record(row)?;
+    csv.flush()?;
+    drop(csv);
+    write_parts(out, answer.groups, style.threads, |out, groups| {
+        let mut csv = ::csv::Writer::from_writer(out);
+        for group in groups {
+            let labels = group.labels.iter().map(|label| text(&called(label)));
+            write_rows(&mut csv, answer, group, &labels.collect::<Vec<_>>(), style)?;
         }
-    }
+        csv.flush()
+    })?;
     if answer.is_whole() || answer.shows_total {
         let mut labels = vec![String::new(); answer.breakdown.by.len()];
         if let Some(first) = labels.first_mut() {
             TOTAL.clone_into(first);
         }
-        for row in rows(answer, answer.total, &labels, style)? {
-            csv.write_record(row)?;
-        }
+        let mut csv = ::csv::Writer::from_writer(out);
+        write_rows(&mut csv, answer, answer.total, &labels, style)?;
+        csv.flush()?;
     }
-    csv.flush()
+    Ok(())
 }
 
 fn header<'a>(answer: &'a Groups) -> impl Iterator<Item = String> + 'a {
@@ -43,28 +47,31 @@ fn header<'a>(answer: &'a Groups) -> impl Iterator<Item = String> + 'a {
     keys.chain(span).chain(figures)
 }
 
-/// The rows of a group.
-fn rows(
+/// Writes the rows of a group.
+fn write_rows<W: Write>(
+    csv: &mut ::csv::Writer<W>,
     answer: &Groups,
     group: &Group,
     labels: &[String],
     style: &Style,
-) -> io::Result<Vec<Vec<String>>> {
-    let unknown = Figure::Unknown;
-    let row = |(bucket, figures): (Option<&Bucket>, &[Figure])| {
-        let mut row = labels.to_vec();
-        row.extend(
-            bucket
-                .into_iter()
-                .flat_map(|bucket| [bucket.start.to_string(), bucket.end.to_string()]),
-        );
-        for (at, measure) in answer.measures().iter().enumerate() {
-            let figure = figures.get(at).unwrap_or(&unknown);
-            row.extend(cells(measure, figure, style)?);
+) -> io::Result<()> {
+    for (bucket, figures) in answer.rows(group) {
+        for label in labels {
+            csv.write_field(label)?;
         }
-        Ok(row)
-    };
-    answer.rows(group).map(row).collect()
+        if let Some(bucket) = bucket {
+            csv.write_field(bucket.start.to_string())?;
+            csv.write_field(bucket.end.to_string())?;
+        }
+        for (at, measure) in answer.measures().iter().enumerate() {
+            let figure = figures.get(at).unwrap_or(&Figure::Unknown);
+            for cell in cells(measure, figure, style)? {
+                csv.write_field(cell)?;
+            }
+        }
+        csv.write_record(None::<&[u8]>)?;
+    }
+    Ok(())
 }
 
 /// The cells of a measure, as many as it has columns.
