@@ -60,6 +60,7 @@ mod runs;
 pub mod server;
 mod source;
 pub mod tally;
+mod threads;
 mod time;
 mod traces;
 

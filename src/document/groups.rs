@@ -8,7 +8,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
-use std::thread;
+use std::convert::Infallible;
 
 use itertools::Itertools;
 
@@ -20,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::request::{Breakdown, Every, Key, Measure, SortBy, Window};
 use crate::tally::Tally;
 use crate::tally::facets::Facets;
+use crate::threads::at_once;
 
 /// More lines than any answer should have.
 const LINES_MAX: usize = 50_000_000;
@@ -152,17 +153,10 @@ impl Making<'_> {
 
     /// All groups in their order. Each thread sorts those of one part.
     fn sorted(&self, mut parts: Vec<Vec<Candidate>>) -> impl Iterator<Item = Candidate> {
-        let sort = |part: &mut Vec<Candidate>| {
+        let Ok(()) = at_once(&mut parts, |part| {
             part.sort_unstable_by(|one, other| self.order(one, other));
-        };
-        if let [first, others @ ..] = parts.as_mut_slice() {
-            thread::scope(|scope| {
-                for part in others {
-                    scope.spawn(|| sort(part));
-                }
-                sort(first);
-            });
-        }
+            Ok::<(), Infallible>(())
+        });
         let parts = parts.into_iter().map(Vec::into_iter);
         parts.kmerge_by(|one, other| self.order(one, other).is_lt())
     }

@@ -1,11 +1,9 @@
 //! Readers: the batches of an answer, read by several threads at once.
 
-use std::panic::resume_unwind;
-use std::thread::{self, ScopedJoinHandle};
-
 use datafusion::arrow::array::RecordBatch;
 
 use crate::error::Result;
+use crate::threads::at_once;
 
 /// So many batches wait for each thread before any of them is read.
 const N_WAITING: usize = 4;
@@ -58,23 +56,12 @@ impl<T: Default + Send> Readers<T> {
         if self.parts.len() < n_parts {
             self.parts.resize_with(n_parts, T::default);
         }
-        let read_all = |part: &mut T, batches: &[RecordBatch]| {
-            batches.iter().try_for_each(|batch| read(part, batch))
-        };
         let batches = self
             .waiting
             .chunks(self.waiting.len().div_ceil(n_parts).max(1));
-        let mut shares = self.parts.iter_mut().zip(batches);
-        let own = shares.next();
-        let done = thread::scope(|scope| {
-            let others: Vec<ScopedJoinHandle<Result<()>>> = shares
-                .map(|(part, batches)| scope.spawn(move || read_all(part, batches)))
-                .collect();
-            let own = own.map_or(Ok(()), |(part, batches)| read_all(part, batches));
-            let others = others.into_iter().map(ScopedJoinHandle::join);
-            others.fold(own, |done, other| {
-                done.and(other.unwrap_or_else(|panic| resume_unwind(panic)))
-            })
+        let shares = self.parts.iter_mut().zip(batches);
+        let done = at_once(shares, |(part, batches)| {
+            batches.iter().try_for_each(|batch| read(part, batch))
         });
         self.waiting.clear();
         done

@@ -1,8 +1,8 @@
 //! Many lines, written by several threads: each has a part of them, and the parts follow each other.
 
 use std::io::{self, Write};
-use std::panic::resume_unwind;
-use std::thread;
+
+use crate::threads::at_once;
 
 /// A thread writes so many items before they are handed on.
 const N_ITEMS: usize = 4_096;
@@ -16,18 +16,8 @@ pub(super) fn write_parts<T: Sync>(
 ) -> io::Result<()> {
     let mut parts = vec![Vec::new(); n_threads.max(1)];
     for items in items.chunks(N_ITEMS * parts.len()) {
-        let mut shares = parts.iter_mut().zip(items.chunks(N_ITEMS));
-        let own = shares.next();
-        let write = &write;
-        thread::scope(|scope| {
-            let others = shares.map(|(part, items)| scope.spawn(move || write(part, items)));
-            let others = others.collect::<Vec<_>>();
-            let own = own.map_or(Ok(()), |(part, items)| write(part, items));
-            let others = others.into_iter().map(thread::ScopedJoinHandle::join);
-            others.fold(own, |done, other| {
-                done.and(other.unwrap_or_else(|panic| resume_unwind(panic)))
-            })
-        })?;
+        let shares = parts.iter_mut().zip(items.chunks(N_ITEMS));
+        at_once(shares, |(part, items)| write(part, items))?;
         for part in &mut parts {
             out.write_all(part)?;
             part.clear();

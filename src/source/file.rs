@@ -12,7 +12,7 @@ use datafusion::common::{DataFusionError, ScalarValue};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::execution::context::SessionContext;
 use datafusion::execution::object_store::ObjectStoreUrl;
-use datafusion::object_store::{ObjectStoreExt, path::Path as ObjectPath};
+use datafusion::object_store::{ObjectMeta, ObjectStoreExt, path::Path as ObjectPath};
 use futures::FutureExt;
 use tokio::task::JoinSet;
 use tokio::task::coop::consume_budget;
@@ -186,7 +186,16 @@ async fn open(
             let problem = "its path has characters in it with which no file can be opened";
             DataFusionError::External(problem.into())
         })?;
-        let object = store.head(&location).await?;
+        let object = match spooled {
+            Some(_) => store.head(&location).await?,
+            None => ObjectMeta {
+                location,
+                last_modified: listed.modified.into(),
+                size: listed.size,
+                e_tag: None,
+                version: None,
+            },
+        };
         let cache = runtime.cache_manager.get_file_metadata_cache();
         let footer = Footer::read(store.as_ref(), &object, cache, schemas).await?;
         Ok::<_, DataFusionError>((PartitionedFile::new_from_meta(object), footer))

@@ -37,8 +37,10 @@ const MAGIC: &[u8] = b"PAR1";
 /// The bytes of the magic and of the footer's length at a file's end.
 const TAIL_LENGTH: usize = 8;
 const TAIL_BYTES: u64 = TAIL_LENGTH as u64;
-/// How much of a file's end is read at first; most footers are shorter.
-const END_BYTES: u64 = 64 << 10;
+/// How much of a file's end is read at first, of small files and of large ones; most footers are shorter.
+const END_BYTES: [u64; 2] = [16 << 10, 64 << 10];
+/// A footer and the page indexes before it are mostly shorter than one of so many parts of a file.
+const PARTS: u64 = 8;
 
 /// A file's footer, reduced to what is needed.
 #[derive(Debug, Clone)]
@@ -213,7 +215,9 @@ async fn metadata(
         return Err(damaged(format!("it has only {size} bytes")));
     }
     let magic = MAGIC.len() as u64;
-    let ranges = [0..magic, size.saturating_sub(END_BYTES)..size];
+    let [least, most] = END_BYTES;
+    let n_end = (size / PARTS).clamp(least, most);
+    let ranges = [0..magic, size.saturating_sub(n_end)..size];
     let mut ends = store.get_ranges(&object.location, &ranges).await?;
     let (Some(end), Some(begin)) = (ends.pop(), ends.pop()) else {
         return Err(damaged("it cannot be read"));

@@ -7,13 +7,16 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::SystemTime;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use uuid::Uuid;
 
 use crate::error::{Error, Result};
+use crate::threads::at_once;
 
 /// The metadata side files that a source may have at its root.
 const SIDE_FILES: [&str; 2] = ["sessions.json", "sessions.jsonl"];
@@ -28,6 +31,8 @@ const MANIFESTS: &str = "manifests";
 pub(crate) const EXPORT: &str = "export_id=";
 /// The file in an export that names others beside it for which it stands.
 pub(crate) const REPLACES: &str = ".replaces";
+/// The system is asked for so many files by one thread.
+const FEW_FILES: usize = 256;
 /// Standard input, as a source.
 pub(super) const STREAM: &str = "-";
 
@@ -126,6 +131,7 @@ pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
             });
         }
     }
+    tell_all(&mut found.files)?;
     // They mostly come in this order; of those that are named twice, the first name stays.
     found
         .files
@@ -137,6 +143,15 @@ pub(crate) fn list(paths: &[PathBuf], no_runs: &[&Path]) -> Result<Listing> {
         files: found.files,
         side_files: found.side_files,
         folders: found.folders,
+    })
+}
+
+/// What the system says of files: many are asked for by several threads.
+fn tell_all(files: &mut [Listed]) -> Result<()> {
+    let n_threads = thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let n_files = files.len().div_ceil(n_threads).max(FEW_FILES);
+    at_once(files.chunks_mut(n_files), |files| {
+        files.iter_mut().try_for_each(Listed::tell)
     })
 }
 
@@ -165,6 +180,20 @@ fn glob_matches(path: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
+impl Listed {
+    /// What the system says of it.
+    fn tell(&mut self) -> Result<()> {
+        if self.form == Form::Stream {
+            return Ok(());
+        }
+        let facts = fs::metadata(&self.canonical);
+        let facts = facts.and_then(|facts| Ok((facts.len(), facts.modified()?)));
+        (self.size, self.modified) = facts.map_err(|source| unreadable(&self.path, source))?;
+        self.modified_s = DateTime::<Utc>::from(self.modified).timestamp();
+        Ok(())
+    }
+}
+
 #[derive(Default)]
 struct Found {
     files: Vec<Listed>,
@@ -190,7 +219,8 @@ impl Found {
         }
         if !canonical.is_dir() {
             let folder = path.parent().unwrap_or(path);
-            return self.file(&Folder::of(path, folder), path, canonical, Form::Unknown);
+            self.file(&Folder::of(path, folder), path, canonical, Form::Unknown);
+            return Ok(());
         }
         let side_files = SIDE_FILES.map(|name| path.join(name));
         self.side_files
@@ -235,11 +265,11 @@ impl Found {
                     }
                 } else if is_parquet(&path) {
                     let canonical = canonical()?;
-                    self.file(&of_folder, &path, canonical, Form::Parquet)?;
+                    self.file(&of_folder, &path, canonical, Form::Parquet);
                 } else if is_json(&path) {
                     let canonical = canonical()?;
                     if !self.no_runs.contains(&canonical) {
-                        self.file(&of_folder, &path, canonical, Form::Json)?;
+                        self.file(&of_folder, &path, canonical, Form::Json);
                     }
                 }
             }
@@ -266,30 +296,19 @@ impl Found {
         });
     }
 
-    fn file(
-        &mut self,
-        folder: &Folder<'_>,
-        path: &Path,
-        canonical: PathBuf,
-        form: Form,
-    ) -> Result<()> {
+    fn file(&mut self, folder: &Folder<'_>, path: &Path, canonical: PathBuf, form: Form) {
         self.n_seen += 1;
-        let facts = fs::metadata(&canonical).map_err(|source| unreadable(path, source))?;
-        let modified = facts
-            .modified()
-            .map_err(|source| unreadable(path, source))?;
         let export = folder.export.clone();
         self.files.push(Listed {
             path: path.to_owned(),
             export: export.unwrap_or_else(|| Export::new(folder.root, path)),
             canonical,
             keys: folder.keys.clone(),
-            size: facts.len(),
-            modified_s: DateTime::<Utc>::from(modified).timestamp(),
-            modified,
+            size: 0,
+            modified_s: 0,
+            modified: SystemTime::UNIX_EPOCH,
             form,
         });
-        Ok(())
     }
 }
 

@@ -15,6 +15,8 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("time", &[]),
     // How loops are compiled.
     ("cpu", &[]),
+    // How work is shared.
+    ("threads", &[]),
     // Values of a filter are exact costs and times.
     ("filter", &["tally::money", "time"]),
     // Moments are read and shown; percentiles are asked for.
@@ -26,19 +28,32 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     // Runs grouped to traces; sums are the tally's checked ones.
     ("traces", &["runs", "tally"]),
     // Feedback records and trace tiers are plain data of the tally.
-    ("source", &["cpu", "request", "runs", "tally", "time"]),
+    (
+        "source",
+        &["cpu", "request", "runs", "tally", "threads", "time"],
+    ),
     // The mergeable aggregate knows nothing of where runs come from.
     ("tally", &["cpu"]),
     // Values in, values out; it sees no files.
     ("plan", &["filter", "request", "runs", "tally", "traces"]),
     // The one place where plans meet files.
-    ("engine", &["plan", "request", "runs", "source", "tally"]),
+    (
+        "engine",
+        &["plan", "request", "runs", "source", "tally", "threads"],
+    ),
     // Takes rows from the engine and writes them.
     ("convert", &["engine", "plan", "request", "runs", "source"]),
     // Assembled from a tally and the metadata's plain data.
     (
         "document",
-        &["filter", "request", "source::projects", "tally", "time"],
+        &[
+            "filter",
+            "request",
+            "source::projects",
+            "tally",
+            "threads",
+            "time",
+        ],
     ),
     // Brings together what was asked, what the engine counted and what is known of the projects.
     (
@@ -48,7 +63,7 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
         ],
     ),
     // Documents to bytes; how groups are laid out follows from what was asked, which is plain data.
-    ("output", &["document", "request"]),
+    ("output", &["document", "request", "threads"]),
     // Writes what exports look like, and reads nothing.
     ("generate", &["runs"]),
     // The crate from outside only: what is public, by its public names.
