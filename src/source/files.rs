@@ -12,7 +12,6 @@ use datafusion::common::config::TableParquetOptions;
 use datafusion::common::{DFSchema, Result};
 use datafusion::datasource::TableType;
 use datafusion::datasource::listing::PartitionedFile;
-use datafusion::datasource::physical_plan::parquet::CachedParquetFileReaderFactory;
 use datafusion::datasource::physical_plan::{FileGroup, FileScanConfigBuilder, ParquetSource};
 use datafusion::datasource::source::DataSourceExec;
 use datafusion::datasource::table_schema::TableSchema;
@@ -104,15 +103,15 @@ impl TableProvider for FileTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let url = ObjectStoreUrl::local_filesystem();
         let runtime = state.runtime_env();
-        let reader = CachedParquetFileReaderFactory::new(
-            runtime.object_store(&url)?,
-            runtime.cache_manager.get_file_metadata_cache(),
-        );
         let page_bytes_max = match runtime.memory_pool.memory_limit() {
             MemoryLimit::Finite(bytes) => bytes / state.config().target_partitions().max(1),
             _ => usize::MAX,
         };
-        let readers = Arc::new(CheckingReaders::new(Arc::new(reader), page_bytes_max));
+        let readers = Arc::new(CheckingReaders::new(
+            runtime.object_store(&url)?,
+            runtime.cache_manager.get_file_metadata_cache(),
+            page_bytes_max,
+        ));
         let source = |schema: &TableSchema| {
             ParquetSource::new(schema.clone())
                 .with_table_parquet_options(TableParquetOptions {

@@ -13,16 +13,22 @@ use bytes::Bytes;
 use datafusion::common::{DataFusionError, Result as EngineResult};
 use datafusion::datasource::listing::PartitionedFile;
 use datafusion::datasource::physical_plan::parquet::ParquetFileReaderFactory;
+use datafusion::datasource::physical_plan::parquet::metadata::DFParquetMetadata;
+use datafusion::execution::cache::cache_manager::FileMetadataCache;
+use datafusion::object_store::{ObjectMeta, ObjectStore};
 use datafusion::parquet::arrow::arrow_reader::ArrowReaderOptions;
 use datafusion::parquet::arrow::async_reader::AsyncFileReader;
 use datafusion::parquet::basic::{Compression, Type as PhysicalType};
 use datafusion::parquet::errors::{ParquetError, Result};
 use datafusion::parquet::file::metadata::{ColumnChunkMetaData, ParquetMetaData};
-use datafusion::physical_plan::metrics::ExecutionPlanMetricsSet;
+use datafusion::physical_plan::metrics::{Count, ExecutionPlanMetricsSet, MetricBuilder};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use super::thrift::{self, PageHeader, PageKind};
+
+/// The name of the measure that counts the bytes of columns that were read.
+const N_BYTES_READ: &str = "bytes_scanned";
 
 // The encodings of texts that begin with the number of their values.
 const DELTA_LENGTH_BYTE_ARRAY: i64 = 6;
@@ -31,15 +37,22 @@ const DELTA_BYTE_ARRAY: i64 = 7;
 /// Makes readers that look at pages before they are decoded.
 #[derive(Debug)]
 pub(super) struct CheckingReaders {
-    readers: Arc<dyn ParquetFileReaderFactory>,
+    store: Arc<dyn ObjectStore>,
+    footers: Arc<FileMetadataCache>,
     page_bytes_max: u64,
 }
 
 impl CheckingReaders {
-    /// Readers around others, for pages that take no more than `page_bytes_max` bytes of memory.
-    pub(super) fn new(readers: Arc<dyn ParquetFileReaderFactory>, page_bytes_max: usize) -> Self {
+    /// Readers of the files in a store whose footers are kept, for pages that take no more than
+    /// `page_bytes_max` bytes of memory.
+    pub(super) fn new(
+        store: Arc<dyn ObjectStore>,
+        footers: Arc<FileMetadataCache>,
+        page_bytes_max: usize,
+    ) -> Self {
         Self {
-            readers,
+            store,
+            footers,
             page_bytes_max: u64::try_from(page_bytes_max).unwrap_or(u64::MAX),
         }
     }
@@ -48,20 +61,17 @@ impl CheckingReaders {
 impl ParquetFileReaderFactory for CheckingReaders {
     fn create_reader(
         &self,
-        partition_index: usize,
+        partition: usize,
         file: PartitionedFile,
-        metadata_size_hint: Option<usize>,
+        _footer_bytes: Option<usize>,
         metrics: &ExecutionPlanMetricsSet,
     ) -> EngineResult<Box<dyn AsyncFileReader + Send>> {
-        let size = file.object_meta.size;
-        let path = file.extension::<ShownPath>().cloned();
-        let reader =
-            self.readers
-                .create_reader(partition_index, file, metadata_size_hint, metrics)?;
         Ok(Box::new(CheckingReader {
-            reader,
-            size,
-            path,
+            store: Arc::clone(&self.store),
+            footers: Arc::clone(&self.footers),
+            path: file.extension::<ShownPath>().cloned(),
+            object: file.object_meta,
+            n_bytes: MetricBuilder::new(metrics).counter(N_BYTES_READ, partition),
             page_bytes_max: self.page_bytes_max,
             columns: Columns::default(),
         }))
@@ -73,10 +83,12 @@ impl ParquetFileReaderFactory for CheckingReaders {
 pub(super) struct ShownPath(pub(super) PathBuf);
 
 struct CheckingReader {
-    reader: Box<dyn AsyncFileReader + Send>,
-    /// Bytes of the file.
-    size: u64,
+    store: Arc<dyn ObjectStore>,
+    footers: Arc<FileMetadataCache>,
+    object: ObjectMeta,
     path: Option<ShownPath>,
+    /// Bytes of columns that were read.
+    n_bytes: Count,
     page_bytes_max: u64,
     columns: Columns,
 }
@@ -104,7 +116,7 @@ impl From<&str> for Problem {
 
 impl CheckingReader {
     fn check_range(&self, range: &Range<u64>) -> Result<()> {
-        if range.start > range.end || range.end > self.size {
+        if range.start > range.end || range.end > self.object.size {
             return Err(damaged("something in it points outside of the file"));
         }
         Ok(())
@@ -171,10 +183,8 @@ impl Columns {
 impl AsyncFileReader for CheckingReader {
     fn get_bytes(&mut self, range: Range<u64>) -> BoxFuture<'_, Result<Bytes>> {
         async move {
-            self.check_range(&range)?;
-            let bytes = self.reader.get_bytes(range.clone()).await?;
-            self.check_pages(&range, &bytes)?;
-            Ok(bytes)
+            let mut all = self.get_byte_ranges(vec![range]).await?;
+            all.pop().ok_or_else(|| damaged("nothing of it was read"))
         }
         .boxed()
     }
@@ -184,7 +194,9 @@ impl AsyncFileReader for CheckingReader {
             for range in &ranges {
                 self.check_range(range)?;
             }
-            let all = self.reader.get_byte_ranges(ranges.clone()).await?;
+            let all = self.store.get_ranges(&self.object.location, &ranges).await;
+            let all = all.map_err(|error| ParquetError::External(Box::new(error)))?;
+            self.n_bytes.add(all.iter().map(Bytes::len).sum());
             for (range, bytes) in ranges.iter().zip(&all) {
                 self.check_pages(range, bytes)?;
             }
@@ -198,7 +210,13 @@ impl AsyncFileReader for CheckingReader {
         options: Option<&'a ArrowReaderOptions>,
     ) -> BoxFuture<'a, Result<Arc<ParquetMetaData>>> {
         async move {
-            let metadata = self.reader.get_metadata(options).await?;
+            let policy = options.map(ArrowReaderOptions::column_index_policy);
+            let metadata = DFParquetMetadata::new(self.store.as_ref(), &self.object)
+                .with_file_metadata_cache(Some(Arc::clone(&self.footers)))
+                .with_page_index_policy(policy)
+                .fetch_metadata()
+                .await
+                .map_err(|error| ParquetError::External(Box::new(error)))?;
             self.columns = Columns::of(Arc::clone(&metadata));
             Ok(metadata)
         }
