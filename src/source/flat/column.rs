@@ -250,31 +250,9 @@ impl FlatColumn {
         }))
     }
 
-    /// Goes on by `n` rows and gathers those that are wanted.
+    /// Goes on by `n` rows and gathers those that are wanted, or gives them a page at a time, whose memory
+    /// serves for the next one if nothing is left of it then.
     pub(super) fn read(
-        &mut self,
-        n: usize,
-        wanted: Wanted<'_>,
-        decompressor: &mut Decompressor,
-        found: &mut Found,
-    ) -> Result<()> {
-        self.read_pages(n, wanted, decompressor, found, None)
-    }
-
-    /// Goes on by `n` rows and gives those that are wanted, a page at a time, whose memory serves for the
-    /// next one if nothing is left of it then.
-    pub(super) fn read_each(
-        &mut self,
-        n: usize,
-        wanted: Wanted<'_>,
-        decompressor: &mut Decompressor,
-        found: &mut Found,
-        each: &mut dyn FnMut(ArrayRef),
-    ) -> Result<()> {
-        self.read_pages(n, wanted, decompressor, found, Some(each))
-    }
-
-    fn read_pages(
         &mut self,
         n: usize,
         wanted: Wanted<'_>,

@@ -97,6 +97,8 @@ pub(super) struct Group {
     window_rows: usize,
     window_rows_max: usize,
     n_gathered: usize,
+    /// What was told of texts takes, with what is left of these.
+    n_told_bytes: usize,
     rows: Vec<u32>,
     found: Found,
 }
@@ -191,6 +193,7 @@ impl Group {
             window_rows,
             window_rows_max,
             n_gathered: 0,
+            n_told_bytes: 0,
             rows: Vec::new(),
             found: Found::default(),
         })
@@ -210,7 +213,7 @@ impl Group {
                 Source::Flat(flat) => flat.n_text_bytes(),
                 _ => 0,
             });
-            let n_text_bytes: usize = texts.sum();
+            let n_text_bytes = texts.sum::<usize>() + self.n_told_bytes;
             let is_enough = self.n_gathered >= self.reading.batch_rows || n_text_bytes > TEXT_BYTES;
             if self.n_gathered > 0 && (is_enough || self.next_row == self.n_rows) {
                 return self.gathered().map(Some);
@@ -237,7 +240,7 @@ impl Group {
             let array = match &mut column.source {
                 Source::Numbers => Arc::new(Int64Array::from_iter_values(first..last)) as ArrayRef,
                 Source::Flat(flat) => flat
-                    .read(n, Wanted::All, decompressor, &mut self.found)
+                    .read(n, Wanted::All, decompressor, &mut self.found, None)
                     .and_then(|()| flat.finish())
                     .map_err(|problem| flat.damaged(&problem))?,
                 Source::Other(place) => other(&others, *place, &read.kind)?,
@@ -264,18 +267,16 @@ impl Group {
             let window = match (&mut column.source, tested) {
                 (_, Some(array)) => array,
                 (Source::Flat(flat), None) => {
-                    let Some(told) = &read.told else {
-                        flat.read(n, wanted, decompressor, &mut self.found)
-                            .map_err(|problem| flat.damaged(&problem))?;
-                        continue;
-                    };
                     let mut done = Ok(());
-                    let mut tell = |texts| {
-                        if done.is_ok() {
-                            done = told.tell(texts, &mut column.parts);
+                    let mut tell = read.told.as_ref().map(|told| {
+                        |texts| match told.tell(texts, &mut column.parts) {
+                            Ok(n_bytes) => self.n_told_bytes += n_bytes,
+                            Err(problem) if done.is_ok() => done = Err(problem),
+                            Err(_) => {}
                         }
-                    };
-                    flat.read_each(n, wanted, decompressor, &mut self.found, &mut tell)
+                    });
+                    let each = tell.as_mut().map(|tell| tell as &mut dyn FnMut(ArrayRef));
+                    flat.read(n, wanted, decompressor, &mut self.found, each)
                         .map_err(|problem| flat.damaged(&problem))?;
                     done?;
                     continue;
@@ -291,7 +292,7 @@ impl Group {
                     Some(mask) => filter(&window, mask)?,
                 };
                 if let Some(told) = &read.told {
-                    told.tell(window, &mut column.parts)?;
+                    self.n_told_bytes += told.tell(window, &mut column.parts)?;
                     continue;
                 }
                 column
@@ -330,6 +331,7 @@ impl Group {
 
     fn gathered(&mut self) -> Result<RecordBatch> {
         let n = std::mem::take(&mut self.n_gathered);
+        self.n_told_bytes = 0;
         let mut given = Vec::new();
         for (column, read) in self.columns.iter_mut().zip(&self.reading.columns) {
             if !read.is_given {

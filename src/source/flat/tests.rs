@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use datafusion::arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array,
+    Array, ArrayRef, BinaryArray, BooleanArray, FixedSizeBinaryArray, Float32Array, Float64Array,
     Int32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
     UInt64Array,
 };
@@ -176,6 +176,7 @@ proptest! {
         lengths in proptest::collection::vec(1..700_usize, 1..5),
         shares in proptest::collection::vec(0..5_u8, 1..6),
         n_windows in 1..5_usize,
+        by_pages in any::<bool>(),
     ) {
         let numbers: Vec<Option<u64>> = if is_optional {
             numbers
@@ -224,7 +225,7 @@ proptest! {
                 let chunk = bytes.slice(start..start + usize::try_from(length).unwrap());
                 let mut flat = FlatColumn::new(column, kind, chunk).unwrap().unwrap();
                 for windows in windows(n_rows, &lengths, &shares).chunks(n_windows) {
-                    let mut rows = Vec::new();
+                    let (mut rows, mut parts) = (Vec::new(), Vec::new());
                     for (window, wanted) in windows {
                         let start = u32::try_from(window.start).unwrap();
                         let end = u32::try_from(window.end).unwrap();
@@ -232,7 +233,9 @@ proptest! {
                             None => Wanted::All,
                             Some(rows) => Wanted::Rows(rows),
                         };
-                        flat.read(window.len(), read, &mut decompressor, &mut found)
+                        let mut each = |part| parts.push(part);
+                        let each = by_pages.then_some(&mut each as &mut dyn FnMut(ArrayRef));
+                        flat.read(window.len(), read, &mut decompressor, &mut found, each)
                             .unwrap();
                         match wanted {
                             None => rows.extend(start..end),
@@ -240,7 +243,9 @@ proptest! {
                         }
                     }
                     let expected = take(&expected, &UInt32Array::from(rows), None).unwrap();
-                    prop_assert_eq!(&flat.finish().unwrap(), &expected, "{} {}", index, kind);
+                    parts.push(flat.finish().unwrap());
+                    let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+                    prop_assert_eq!(&concat(&parts).unwrap(), &expected, "{} {}", index, kind);
                 }
             }
         }

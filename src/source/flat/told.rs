@@ -38,14 +38,17 @@ impl Told {
         self.exprs.len()
     }
 
-    /// Adds what is told of some texts to the parts of each column.
-    pub(super) fn tell(&self, texts: ArrayRef, parts: &mut [Vec<ArrayRef>]) -> Result<()> {
+    /// Adds what is told of some texts to the parts of each column; the bytes that it takes.
+    pub(super) fn tell(&self, texts: ArrayRef, parts: &mut [Vec<ArrayRef>]) -> Result<usize> {
         let texts = RecordBatch::try_new(Arc::clone(&self.schema), vec![texts])?;
+        let mut n_bytes = 0;
         for (expr, parts) in self.exprs.iter().zip(parts) {
             let found = expr.evaluate(&texts)?;
-            parts.push(apart(found.into_array(texts.num_rows())?));
+            let found = apart(found.into_array(texts.num_rows())?);
+            n_bytes += found.get_array_memory_size();
+            parts.push(found);
         }
-        Ok(())
+        Ok(n_bytes)
     }
 }
 
