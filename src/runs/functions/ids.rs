@@ -242,6 +242,25 @@ mod tests {
         }
     }
 
+    #[test]
+    fn no_run_has_the_bits_of_what_is_no_id() {
+        let plain = "0188aa3e-c5b4-7d10-9f00-00000000beef";
+        let of_project = |ids: &[Option<&[u8]>]| {
+            let projects: ArrayRef = Arc::new(StringViewArray::from(vec!["p"; ids.len()]));
+            let ids: BinaryViewArray = ids.iter().copied().collect();
+            bits_of_runs(&projects, &ids, "parent_run_id")
+        };
+        let ids = [Some(plain), None, Some(""), Some(" é "), Some(plain)];
+        let bits = of_project(&ids.map(|id| id.map(str::as_bytes))).unwrap();
+        let bits: Vec<Option<i128>> = bits.iter().collect();
+        let [first, null, empty, other, last] = bits.try_into().unwrap();
+        assert_eq!([null, empty], [None, None]);
+        assert_eq!([first, other], [plain, "é"].map(|id| bits_of_run("p", id)));
+        assert_eq!(first, last);
+        let problem = of_project(&[Some(plain.as_bytes()), Some(b"\xff")]).unwrap_err();
+        assert!(problem.to_string().contains("parent_run_id"), "{problem}");
+    }
+
     proptest! {
         #[test]
         fn uuids_are_read_as_they_are_by_their_crate(bits: u128, at in 0..LENGTH, byte in 0..128_u8) {
