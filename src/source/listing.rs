@@ -482,6 +482,21 @@ mod tests {
     }
 
     #[test]
+    fn of_each_of_many_files_it_is_known_how_large_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let sizes: Vec<usize> = (0..2 * FEW_FILES + 9).map(|number| number % 5).collect();
+        for (number, size) in sizes.iter().enumerate() {
+            let path = dir.path().join(format!("{number:04}.parquet"));
+            fs::write(path, "x".repeat(*size)).unwrap();
+        }
+        let files = list(&[dir.path().to_owned()], &[]).unwrap().files;
+        assert!(files.iter().all(|file| file.modified_s > 0));
+        let listed: Vec<u64> = files.iter().map(|file| file.size).collect();
+        let sizes: Vec<u64> = sizes.iter().map(|size| *size as u64).collect();
+        assert_eq!(listed, sizes);
+    }
+
+    #[test]
     fn what_is_being_written_or_was_replaced_is_not_listed() {
         let dir = tempfile::tempdir().unwrap();
         for folder in ["export_id=1", "export_id=2", ".export_id=3.partial"] {

@@ -236,6 +236,24 @@ mod tests {
         assert_eq!(told(&[ident("number").is_null()], &[]), []);
     }
 
+    #[test]
+    fn long_texts_are_kept_for_long_ones_alone() {
+        let long = "x".repeat(10_000);
+        let extra = format!(r#"{{"short": "more than a view", "long": "{long}"}}"#);
+        let table = table(&vec![(None, Some(extra), None); 9]);
+        let n_bytes = |name: &str| {
+            let projection = projection(&[member(name)], &table.schema());
+            let given = Given::new(&projection, &[], &table.schema()).unwrap();
+            let mut parts = [Vec::new()];
+            let texts = Arc::clone(table.column(1));
+            let n_bytes = given.told.get(&1).unwrap().tell(texts, &mut parts).unwrap();
+            assert_eq!(n_bytes, parts[0][0].get_array_memory_size());
+            n_bytes
+        };
+        assert!(n_bytes("long") > 9 * long.len());
+        assert!(n_bytes("short") < long.len());
+    }
+
     proptest! {
         #[test]
         fn what_is_told_by_parts_is_what_would_be_of_all(
