@@ -117,14 +117,24 @@ fn assert_same_rows(actual: &RecordBatch, expected: &RecordBatch) {
 fn parts(dir: &Path, runs: &[Run], choices: &[u8]) -> Vec<PathBuf> {
     let mut parts: BTreeMap<u8, Vec<Run>> = BTreeMap::new();
     let by_id: BTreeMap<Uuid, &Run> = runs.iter().map(|run| (run.id, run)).collect();
+    // Not all runs say of which trace they are, but of which run they are the child; of a trace that lost
+    // its root, those that say it may be children of one that does not.
+    let top = |run: &Run| {
+        let parent = |run: &Run| by_id.get(&run.parent_run_id?).copied();
+        let above = std::iter::successors(by_id.get(&run.id).copied(), |run| parent(run));
+        above.take(100).last().unwrap().id
+    };
+    let says = |run: &Run| {
+        let order = run.dotted_order.as_ref();
+        let first = order.and_then(|order| order.split('.').next()?.split_once('Z'));
+        run.trace_id.or(first.and_then(|(_, id)| id.parse().ok()))
+    };
+    let said = runs.iter().rev();
+    let said = said.filter_map(|run| Some((top(run), says(run)?)));
+    let said: BTreeMap<Uuid, Uuid> = said.collect();
     for run in runs {
-        // Not all runs say of which trace they are, but of which run they are the child.
-        let parent = |run: &&Run| by_id.get(&run.parent_run_id?).copied();
-        let top = std::iter::successors(Some(run), parent)
-            .take(100)
-            .last()
-            .unwrap();
-        let trace = top.trace_id.unwrap_or(top.id);
+        let top = top(run);
+        let trace = said.get(&top).unwrap_or(&top);
         let choice = choices[usize::from(trace.as_bytes()[3]) % choices.len()];
         parts.entry(choice).or_default().push(run.clone());
     }
