@@ -11,8 +11,7 @@ use std::sync::Arc;
 use datafusion::arrow::datatypes::{DataType, FieldRef, TimeUnit};
 use datafusion::common::{Result, ScalarValue};
 use datafusion::functions::core::expr_fn::coalesce;
-use datafusion::logical_expr::{Expr, ident, lit};
-use datafusion::logical_expr::{Operator, binary_expr};
+use datafusion::logical_expr::{Expr, Operator, binary_expr, ident, lit};
 use serde::Serialize;
 
 use super::footer::Footer;

@@ -295,11 +295,9 @@ impl Group {
                     self.n_told_bytes += told.tell(window, &mut column.parts)?;
                     continue;
                 }
-                column
-                    .parts
-                    .first_mut()
-                    .into_iter()
-                    .for_each(|parts| parts.push(Arc::clone(&window)));
+                if let Some(parts) = column.parts.first_mut() {
+                    parts.push(window);
+                }
             }
         }
         self.n_gathered += n_wanted;

@@ -107,19 +107,18 @@ impl Given {
                 fields.push(Arc::new(table.field(column).clone()));
                 continue;
             };
-            let exprs_of = numbers
+            let asked = numbers
                 .iter()
-                .map(|number| &projection.as_ref()[*number].expr);
+                .map(|number| (*number, &projection.as_ref()[*number].expr));
             let mut only = table.field(column).clone();
-            if exprs_of.clone().all(takes_bytes) {
+            if asked.clone().all(|(_, expr)| takes_bytes(expr)) {
                 only.set_data_type(DataType::BinaryView);
             }
             let mut exprs = Vec::new();
-            for number in numbers {
-                let expr = Arc::clone(&projection.as_ref()[*number].expr);
-                told_places.insert(*number, fields.len());
+            for (number, expr) in asked {
+                told_places.insert(number, fields.len());
                 fields.push(expr.return_field(table)?);
-                exprs.push(moved(expr, &BTreeMap::from([(column, 0)]))?);
+                exprs.push(moved(Arc::clone(expr), &BTreeMap::from([(column, 0)]))?);
             }
             let schema = Arc::new(Schema::new(vec![only]));
             told.insert(column, Told { exprs, schema });
